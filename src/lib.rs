@@ -1,0 +1,3 @@
+//! handoff-relay
+
+pub mod protocol;

@@ -1,0 +1,3 @@
+//! The `handoff` binary.
+
+fn main() {}
