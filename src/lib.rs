@@ -1,3 +1,6 @@
 //! handoff-relay
 
+pub mod edge;
+pub mod keyed_hash;
 pub mod protocol;
+pub mod session;

@@ -1,0 +1,3 @@
+//! HTTP and WebSocket: admission, addresses, errors and certificates.
+
+pub mod network;

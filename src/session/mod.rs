@@ -1,0 +1,3 @@
+//! One transfer session as a state machine.
+
+pub mod network_tag;
