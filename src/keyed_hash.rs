@@ -63,10 +63,13 @@ mod tests {
 
     #[test]
     fn the_hash_is_hmac_sha256_of_the_purpose_and_the_data() {
-        // Computed with Python: hmac.digest(bytes([7] * 32), b"\x04testdata", "sha256").hex()
-        let hash: [u8; 32] = HashKey::new([7; 32]).hash("test", b"data");
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "51b05a7042bca53b9e6875c7e3956264add3fc98ddab58a1b4224d674b89da23");
+        // Python: list(hmac.digest(bytes([7] * 32), b"\x04testdata", "sha256"))
+        let expected: [u8; 32] = [
+            81, 176, 90, 112, 66, 188, 165, 59, 158, 104, 117, 199, 227, 149, 98, 100, 173, 211, 252, 152, 221, 171,
+            88, 161, 180, 34, 77, 103, 75, 137, 218, 35,
+        ];
+        assert_eq!(HashKey::new([7; 32]).hash("test", b"data"), expected);
+        assert_eq!(HashKey::new([7; 32]).hash::<8>("test", b"data"), expected[..8]);
     }
 
     #[test]

@@ -1,3 +1,3 @@
-//! HTTP and WebSocket: admission, addresses, errors and certificates.
 
+pub mod client_addr;
 pub mod network;

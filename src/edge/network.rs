@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use maxminddb::{MaxMindDbError, Reader, path};
 
+use super::client_addr::ClientAddress;
 use crate::keyed_hash::HashKey;
 use crate::session::network_tag::{Family, NetworkTag, System};
 
@@ -60,7 +61,7 @@ pub struct Databases {
 /// A database file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadDatabase {
-    /// It cannot be read, or is not in MaxMind's format.
+    /// It cannot be read, or is not a `MaxMind` database.
     #[error("{} is not a readable database in MaxMind's format", path.display())]
     Unreadable {
         /// The file.
@@ -105,7 +106,7 @@ impl Databases {
     }
 }
 
-/// `types` are parts of the names that MaxMind and compatible vendors give such databases.
+/// `types` are parts of the names that `MaxMind` and compatible vendors give such databases.
 fn open(path: &Path, wanted: &'static str, types: &[&str]) -> Result<Reader<Vec<u8>>, BadDatabase> {
     let reader =
         Reader::open_readfile(path).map_err(|source| BadDatabase::Unreadable { path: path.to_owned(), source })?;
@@ -122,6 +123,12 @@ impl NetworkTagger {
     #[must_use]
     pub fn new(key: HashKey, databases: Databases) -> Self {
         Self { key, databases }
+    }
+
+    /// The tag of a client.
+    #[must_use]
+    pub fn tag_client(&self, client: ClientAddress) -> NetworkTag {
+        client.for_network().map_or(NetworkTag::UNKNOWN, |address| self.tag(address))
     }
 
     /// The tag of an address.
@@ -262,6 +269,15 @@ mod tests {
     fn the_country_of_registration_is_used_where_no_other_is_known() {
         assert_eq!(between(&with_databases(), "2001:db8:2::1", "2001:db8:2::2").country, Country::Same);
         assert_eq!(between(&with_databases(), "2001:db8:2::1", "2001:db8:1::1").country, Country::Different);
+    }
+
+    #[test]
+    fn clients_behind_one_silent_proxy_are_not_taken_for_neighbours() {
+        let tag = |client| without_databases().tag_client(client);
+        let address = "10.0.0.1".parse().unwrap();
+        let silent = ClientAddress::BehindProxy(address);
+        assert_eq!(verdict(&tag(silent), &tag(silent)), Verdict::default());
+        assert_eq!(tag(ClientAddress::Known(address)), without_databases().tag(address));
     }
 
     #[test]
