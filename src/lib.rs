@@ -1,9 +1,17 @@
 //! A relay that hands an app's credential over to a new phone, and the client library for both phones.
 //!
 //! Reading order, bottom up; a lower module never imports a higher one: [`protocol`] (what travels), [`session`] (one
-//! transfer as a state machine), [`directory`] (where sessions are), [`relay`] (the actors that run them).
+//! transfer as a state machine), [`directory`] (where sessions are), [`relay`] (the actors that run them), [`edge`]
+//! (HTTP and WebSocket).
+
+#![cfg_attr(
+    test,
+    expect(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "a panic in a test is a failed test")
+)]
 
 pub mod directory;
+pub mod edge;
+mod keyed_hash;
 pub mod protocol;
-//pub mod relay;
+pub mod relay;
 pub mod session;

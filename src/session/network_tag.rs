@@ -39,7 +39,7 @@ pub enum System {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NetworkTag {
-    /// Names the key. Hashes under two keys cannot be compared.
+    /// Names the key. Hashes under two keys cannot be compared, and [`Self::UNKNOWN`] with nothing.
     pub key_id: [u8; 4],
     /// The IP version.
     pub family: Family,
@@ -56,7 +56,11 @@ pub struct NetworkTag {
 /// How near two parties are to each other.
 #[must_use]
 pub fn verdict(a: &NetworkTag, b: &NetworkTag) -> Verdict {
-    if a.key_id == b.key_id { Verdict { network: network(a, b), country: country(a, b) } } else { Verdict::default() }
+    if a.key_id == b.key_id && a.key_id != NetworkTag::UNKNOWN.key_id {
+        Verdict { network: network(a, b), country: country(a, b) }
+    } else {
+        Verdict::default()
+    }
 }
 
 fn network(a: &NetworkTag, b: &NetworkTag) -> Network {
@@ -121,6 +125,16 @@ const VERSION: u8 = 1;
 const NOTHING: ShortHash = [0; 8];
 
 impl NetworkTag {
+    /// A party of which nobody knows where it is: the verdict on it is always unknown, also against itself.
+    pub const UNKNOWN: Self = Self {
+        key_id: [0; 4],
+        family: Family::V4,
+        address: NOTHING,
+        prefix: NOTHING,
+        system: System::Private,
+        country: None,
+    };
+
     fn to_bytes(self) -> Vec<u8> {
         let family = match self.family {
             Family::V4 => 4,
@@ -289,6 +303,12 @@ mod tests {
     }
 
     #[test]
+    fn two_parties_of_unknown_place_are_not_neighbours() {
+        assert_eq!(verdict(&NetworkTag::UNKNOWN, &NetworkTag::UNKNOWN), Verdict::default());
+        assert_eq!(verdict(&HOME, &NetworkTag::UNKNOWN), Verdict::default());
+    }
+
+    #[test]
     fn countries_are_the_same_different_or_unknown() {
         let with = |country| verdict(&HOME, &NetworkTag { country, ..HOME }).country;
         assert_eq!(with(Some([4; 8])), Country::Same);
@@ -324,7 +344,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_encoded_decodes_to_itself(
-            key_id: [u8; 4], six: bool, address: ShortHash, prefix: ShortHash, kind in 0..3, hash: ShortHash, country: Option<ShortHash>,
+            key_id: [u8; 4], six: bool, address: ShortHash, prefix: ShortHash, kind in 0..3, hash: ShortHash,
+            country: Option<ShortHash>,
         ) {
             let family = if six { Family::V6 } else { Family::V4 };
             let system = match kind { 0 => System::Private, 1 => System::Unlisted, _ => System::Listed(hash) };
