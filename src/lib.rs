@@ -3,4 +3,5 @@
 pub mod edge;
 pub mod keyed_hash;
 pub mod protocol;
+pub mod relay;
 pub mod session;

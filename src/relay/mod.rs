@@ -1,0 +1,3 @@
+//! The actors that run sessions.
+
+pub mod open_policy;
