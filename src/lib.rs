@@ -11,7 +11,8 @@
 
 pub mod directory;
 pub mod edge;
-mod keyed_hash;
+pub mod keyed_hash;
 pub mod protocol;
 pub mod relay;
 pub mod session;
+pub mod telemetry;

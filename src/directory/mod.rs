@@ -5,6 +5,7 @@
 
 pub mod memory;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub struct Unavailable {
 pub type Answer = Pin<Box<dyn Future<Output = Result<Outcome, Unavailable>> + Send>>;
 
 /// The route records of a relay's sessions.
-pub trait Directory: Send + Sync + 'static {
+pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// Makes one transition on one session's record, atomically. Always answers: within seconds, or with
     /// [`Unavailable`]. Dropping the answer does not undo the transition.
     fn apply(&self, session: SessionId, transition: Transition) -> Answer;

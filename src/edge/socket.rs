@@ -47,7 +47,7 @@ pub(super) fn accept(
     let span = tracing::debug_span!("connection", connection = connection.0, role = %party.role);
     let guarded = Guarded::new(payload, Rc::clone(&violation));
     let socket =
-        Socket { connection, party, relay, cord, violation, session: None, is_closing: false, span, _guard: guard };
+        Socket { connection, party, relay, cord: Some(cord), violation, session: None, is_closing: false, span, _guard: guard };
     WsResponseBuilder::new(socket, request, guarded)
         .protocols(&[SUBPROTOCOL])
         .frame_size(limits::MAX_FRAME_BYTES)
@@ -59,7 +59,8 @@ struct Socket {
     connection: ConnectionId,
     party: Party,
     relay: Arc<Relay>,
-    cord: Cord,
+    /// Given to the session with the link.
+    cord: Option<Cord>,
     /// Why the incoming stream was ended before its time.
     violation: Rc<Cell<Option<CloseReason>>>,
     session: Option<SessionEnd>,
@@ -89,12 +90,6 @@ impl Socket {
             Err(SendError::Closed(_)) => ctx.stop(),
         }
     }
-
-    /// The closing handshake is complete: the relay closes TCP first (RFC 6455 section 7.1.1), and at once.
-    fn finish(&mut self, ctx: &mut WebsocketContext<Self>) {
-        self.cord.cut();
-        ctx.stop();
-    }
 }
 
 impl Actor for Socket {
@@ -102,7 +97,8 @@ impl Actor for Socket {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(OUTBOX);
-        let link = Link::new(ctx.address().recipient(), ctx.address().recipient(), self.cord.clone());
+        let Some(cord) = self.cord.take() else { return ctx.stop() };
+        let link = Link::new(ctx.address().recipient(), ctx.address().recipient(), cord);
         let session = self.relay.session(self.party.session);
         let attach = Attach { connection: self.connection, role: self.party.role, tag: self.party.tag, link };
         // A session that ends at this very moment drops the link, and that cuts the socket.
@@ -132,7 +128,9 @@ impl StreamHandler<Result<Message, ProtocolError>> for Socket {
                 self.report(WireEvent::Heartbeat, ctx);
             }
             Ok(Message::Pong(_)) => self.report(WireEvent::Heartbeat, ctx),
-            Ok(Message::Close(_)) if self.is_closing => self.finish(ctx),
+            // The body ends here: what is queued is flushed, and then the relay closes TCP first, and at once (RFC 6455
+            // section 7.1.1). The server's `client_disconnect_timeout` of zero sees to that.
+            Ok(Message::Close(_)) if self.is_closing => ctx.stop(),
             Ok(Message::Close(reason)) => {
                 ctx.close(reason);
                 ctx.stop();
@@ -148,7 +146,7 @@ impl StreamHandler<Result<Message, ProtocolError>> for Socket {
         match self.violation.take() {
             Some(reason) if !self.is_closing => self.report(WireEvent::Violation(reason), ctx),
             // Nothing sound will come any more, a close frame neither.
-            _ => self.finish(ctx),
+            _ => ctx.stop(),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod link;
 pub mod message;
+mod notes;
 pub mod open_policy;
 pub mod registry;
 pub mod session_actor;
@@ -22,9 +23,9 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::Addr;
 
 use crate::directory::Directory;
+use crate::keyed_hash::HashKey;
 use crate::protocol::ids::SessionId;
 use crate::session::{ConnectionId, Settings};
-use crate::telemetry::SessionTagKey;
 use open_policy::OpenPolicy;
 use registry::Registry;
 use session_actor::SessionActor;
@@ -55,7 +56,7 @@ pub struct Relay {
     directory: Arc<dyn Directory>,
     open_policy: OpenPolicy,
     registry: Arc<Registry>,
-    tag_key: SessionTagKey,
+    tag_key: HashKey,
     clocks: Clocks,
     connections: AtomicU64,
 }
@@ -68,7 +69,7 @@ impl Relay {
         directory: Arc<dyn Directory>,
         open_policy: OpenPolicy,
         most_open: usize,
-        tag_key: SessionTagKey,
+        tag_key: HashKey,
         clocks: Clocks,
     ) -> Arc<Self> {
         let registry = Registry::new(most_open);
@@ -85,11 +86,9 @@ impl Relay {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Whether a connection for this session would need a place that is not there: the session is not running here,
-    /// and the node is full.
-    #[must_use]
-    pub fn is_full_for(&self, session: SessionId) -> bool {
-        !self.registry.has_room() && !self.registry.knows(session)
+    /// What stands for a session in logs: 16 hexadecimal digits that only this process can compute.
+    fn tag(&self, session: &SessionId) -> String {
+        format!("{:016x}", u64::from_be_bytes(self.tag_key.hash("session", session.as_bytes())))
     }
 
     /// The sessions of this node.

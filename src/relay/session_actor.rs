@@ -14,13 +14,13 @@ use tracing::{Span, debug, info, warn};
 use super::link::{Congested, Link};
 use super::message::{Attach, Deliver, Gone, Inbound, WireEvent};
 use super::registry::{Permit, RegistryEntry};
-use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX};
+use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX, notes};
 use crate::directory::{Answer, Unavailable};
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{OpenToken, SessionId};
 use crate::protocol::message::ClientMessage;
 use crate::session::route::{Outcome, Transition};
-use crate::session::{ConnectionId, Note, Output, Session};
+use crate::session::{ConnectionId, Output, Session};
 
 /// The actor of one session.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct SessionActor {
 
 impl SessionActor {
     pub(super) fn new(id: SessionId, entry: RegistryEntry, relay: Arc<Relay>) -> Self {
-        let span = tracing::info_span!("session", session = %relay.tag_key.tag(&id));
+        let span = tracing::info_span!("session", session = %relay.tag(&id));
         let session = Session::new(relay.settings.clone());
         Self { id, session, links: BTreeMap::new(), relay, armed: None, permit: None, entry: Some(entry), span }
     }
@@ -72,7 +72,7 @@ impl SessionActor {
             }
             Output::Cut(connection) => drop(self.links.remove(&connection)),
             Output::Transition(connection, transition) => self.ask_directory(connection, transition, ctx),
-            Output::Note(note) => take_note(note),
+            Output::Note(note) => notes::take(note),
             Output::Finished => self.finish(ctx),
         }
     }

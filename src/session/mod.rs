@@ -91,6 +91,8 @@ pub enum Note {
         reason: CloseReason,
         /// Time since `opened`.
         age: Duration,
+        /// Whether new had joined.
+        joined: bool,
         /// Time since the deadline.
         overshoot: Option<Duration>,
     },
@@ -379,10 +381,10 @@ impl Session {
         if let State::Ended(_) = self.state {
             return;
         }
-        if let State::Open { deadline, .. } = self.state {
+        if let State::Open { deadline, joined, .. } = self.state {
             let overshoot = (reason == CloseReason::Expired).then(|| now.saturating_duration_since(deadline));
             let age = self.age(now);
-            self.outputs.push_back(Output::Note(Note::Ended { reason, age, overshoot }));
+            self.outputs.push_back(Output::Note(Note::Ended { reason, age, joined, overshoot }));
             self.outputs.push_back(Output::Transition(None, Transition::End { reason }));
         }
         self.state = State::Ended(reason);
