@@ -5,3 +5,4 @@ pub mod keyed_hash;
 pub mod protocol;
 pub mod relay;
 pub mod session;
+pub mod telemetry;

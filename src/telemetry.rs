@@ -1,0 +1,13 @@
+//! What operators see: log lines on standard error, and the table of metrics with its Prometheus rendering.
+//!
+//! Knows names and formats, not when anything happens: whoever sees something happen counts it, under a name from
+//! [`names`], with the macros of `metrics`.
+
+pub mod logs;
+pub mod names;
+mod process;
+mod recorder;
+
+pub use names::*;
+pub use process::max_open_files;
+pub use recorder::{install_metrics, render};
