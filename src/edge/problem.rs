@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::admission::{Limit, Refused};
 
@@ -114,14 +115,21 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
 }
 
-/// The body of the answer.
-#[derive(Debug, Serialize)]
-struct Body {
+/// The body of the answer: `application/problem+json` (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body {
+    /// A URN for each kind of problem.
     r#type: String,
+    /// The kind, in a few words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What is wrong, and what to do.
     detail: &'static str,
+    /// The kind, for programs.
     code: &'static str,
+    /// When trying again makes sense, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }

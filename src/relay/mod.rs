@@ -1,3 +1,105 @@
-//! The actors that run sessions.
+//! The actors that run sessions against real time, real connections and the directory. actix, and no actix-web.
+//!
+//! | who | lives on | owns | mailbox |
+//! |---|---|---|---|
+//! | [`session_actor::SessionActor`], one a session | a plain `Context`: a peer that stops reading cannot stop its clock | the state machine, the deadline, a [`link::Link`] for each connection | [`SESSION_MAILBOX`]; when it is full, the socket stops reading |
+//! | the socket, one a connection (`edge::socket`) | the HTTP response body | the wire | [`OUTBOX`]; when it is full, the connection is closed as `too_slow` |
+//!
+//! Frames go from socket to session to socket, and never through the [`registry::Registry`], which is touched only
+//! when a connection comes and when a session goes. Sessions never wait for sockets, so the two cannot wait for each
+//! other.
 
+pub mod link;
+pub mod message;
+mod notes;
 pub mod open_policy;
+pub mod registry;
+pub mod session_actor;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use actix::Addr;
+
+use crate::directory::Directory;
+use crate::keyed_hash::HashKey;
+use crate::protocol::ids::SessionId;
+use crate::session::{ConnectionId, Settings};
+use open_policy::OpenPolicy;
+use registry::Registry;
+use session_actor::SessionActor;
+
+/// Messages that may wait for a session: several full windows from both sides. More makes the sockets wait.
+pub const SESSION_MAILBOX: usize = 64;
+
+/// Messages that may wait for a socket: four windows of 4 frames each way, with the control messages in between. A
+/// peer that is this far behind does not read.
+pub const OUTBOX: usize = 64;
+
+/// When a full node may be asked again.
+pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The clocks of a relay; tests pass others.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// For deadlines.
+    pub monotonic: fn() -> Instant,
+    /// For the validity of tokens.
+    pub wall: fn() -> SystemTime,
+}
+
+/// One node: what all its sessions share.
+#[derive(Debug)]
+pub struct Relay {
+    settings: Settings,
+    directory: Arc<dyn Directory>,
+    open_policy: OpenPolicy,
+    registry: Arc<Registry>,
+    tag_key: HashKey,
+    clocks: Clocks,
+    connections: AtomicU64,
+}
+
+impl Relay {
+    /// A node that lets at most `most_open` sessions be open at once.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        directory: Arc<dyn Directory>,
+        open_policy: OpenPolicy,
+        most_open: usize,
+        tag_key: HashKey,
+        clocks: Clocks,
+    ) -> Arc<Self> {
+        let registry = Registry::new(most_open);
+        Arc::new(Self { settings, directory, open_policy, registry, tag_key, clocks, connections: AtomicU64::new(0) })
+    }
+
+    /// The actor of a session; started on the calling thread's arbiter if it does not run yet.
+    pub fn session(self: &Arc<Self>, session: SessionId) -> Addr<SessionActor> {
+        self.registry.actor(session, |entry| SessionActor::new(session, entry, Arc::clone(self)))
+    }
+
+    /// A number for a new connection.
+    pub fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What stands for a session in logs: 16 hexadecimal digits that only this process can compute.
+    fn tag(&self, session: &SessionId) -> String {
+        format!("{:016x}", u64::from_be_bytes(self.tag_key.hash("session", session.as_bytes())))
+    }
+
+    /// The sessions of this node.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Who may open sessions.
+    #[must_use]
+    pub fn open_policy(&self) -> &OpenPolicy {
+        &self.open_policy
+    }
+}

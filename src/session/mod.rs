@@ -1,3 +1,497 @@
-//! One transfer session as a state machine.
+//! One transfer session as a state machine: events and `now` in, outputs out.
+//!
+//! No actix, no Redis, no clock, no sockets. Everything that the relay decides about a session is decided here.
+//! [`Route`] is the record that all nodes share; [`Session`] is one node's view of it, with that node's connections.
+//!
+//! ```text
+//!            open                 join               complete, cancel, second join,
+//! (vacant) --------> Waiting ------------> Joined --- quota, deadline ------------> Ended(reason)
+//!                       |                                                              ^
+//!                       +------------------- cancel, deadline -------------------------+
+//! ```
+//! Use: call a `handle_*`, then [`Session::poll_output`] until it is empty, then arm one timer for
+//! [`Session::poll_timeout`]. Calling [`Session::handle_timeout`] early is harmless.
 
+mod connection;
 pub mod network_tag;
+mod quota;
+pub mod route;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use connection::ConnectionId;
+use connection::{Connection, Due, Request, Stage};
+use network_tag::{NetworkTag, Refuse};
+use quota::Quota;
+use route::{Attachment, Offer, Outcome, Refusal, Transition};
+
+use crate::protocol::Role;
+use crate::protocol::close::{CloseReason, Scope};
+use crate::protocol::ids::{JoinHash, ResumeHash};
+use crate::protocol::limits;
+use crate::protocol::message::{CancelReason, ClientMessage, ServerMessage};
+
+/// What a deployment decides about its sessions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Hard lifetime, at most [`limits::SESSION_LIFETIME`].
+    pub lifetime: Duration,
+    /// The frame intervals that old may choose from.
+    pub intervals: Vec<Duration>,
+    /// Which verdicts end a session instead of joining it.
+    pub refuse: Refuse,
+}
+
+/// What a session wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a control message.
+    Send(ConnectionId, ServerMessage),
+    /// Pass on a data frame.
+    Forward(ConnectionId, Bytes),
+    /// Send a WebSocket ping.
+    Ping(ConnectionId),
+    /// Send `ended` and a close frame, and read until the peer's close frame.
+    Close(ConnectionId, CloseReason, Option<Duration>),
+    /// Cut the socket: the closing handshake had its time.
+    Cut(ConnectionId),
+    /// Ask the directory; the answer for a connection comes back through [`Session::handle_outcome`].
+    Transition(Option<ConnectionId>, Transition),
+    /// Something worth counting happened.
+    Note(Note),
+    /// Nothing is left to do, now or later.
+    Finished,
+}
+
+/// What happened, for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The session was opened here.
+    Opened,
+    /// New joined here, this long after `opened`.
+    Joined(Duration),
+    /// A join was refused.
+    JoinRefused(CloseReason),
+    /// A party took its seat again.
+    Resumed(Role),
+    /// A data frame of this size went to the other party.
+    Relayed(Role, usize),
+    /// A data frame was dropped: the other party is not connected.
+    Dropped(Role),
+    /// A connection was closed by the relay.
+    Closed(Role, CloseReason),
+    /// The session ended, this long after `opened`; past the deadline by this much, if that is why.
+    Ended {
+        /// Why.
+        reason: CloseReason,
+        /// Time since `opened`.
+        age: Duration,
+        /// Whether new had joined.
+        joined: bool,
+        /// Time since the deadline.
+        overshoot: Option<Duration>,
+    },
+}
+
+/// How far the session has come, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nobody is attached here, and nobody was.
+    Vacant,
+    /// Open until the deadline.
+    Open { opened_at: Instant, deadline: Instant, joined: bool },
+    /// Over.
+    Ended(CloseReason),
+}
+
+/// One node's view of one session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    settings: Settings,
+    state: State,
+    connections: Vec<Connection>,
+    old_quota: Quota,
+    new_quota: Quota,
+    outputs: VecDeque<Output>,
+}
+
+impl Session {
+    /// A session of which this node knows nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            state: State::Vacant,
+            connections: Vec::with_capacity(2),
+            old_quota: Quota::default(),
+            new_quota: Quota::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] must be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadline = match self.state {
+            State::Open { deadline, .. } => Some(deadline),
+            State::Vacant | State::Ended(_) => None,
+        };
+        self.connections.iter().filter_map(Connection::next_due).chain(deadline).min()
+    }
+
+    /// Whether the session is open here.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
+    /// A connection was accepted for this session.
+    pub fn handle_connect(&mut self, id: ConnectionId, role: Role, tag: NetworkTag, now: Instant) {
+        let waiting = self.connections.iter().filter(|c| c.is_unidentified()).count();
+        self.connections.push(Connection::new(id, role, tag, now));
+        if let State::Ended(reason) = self.state {
+            self.close(id, reason, None, now);
+        } else if waiting >= limits::MAX_UNIDENTIFIED {
+            self.close(id, CloseReason::Crowded, None, now);
+        }
+    }
+
+    /// A text frame arrived and was read as a control message.
+    pub fn handle_message(&mut self, id: ConnectionId, message: ClientMessage, now: Instant) {
+        let Some(connection) = self.live(id) else { return };
+        let stage = connection.stage;
+        let role = connection.role;
+        if !self.hear_control_frame(id, now) {
+            return;
+        }
+        match (stage, role, message) {
+            (
+                Stage::Unidentified { .. },
+                Role::Old,
+                ClientMessage::Open { public_key, join_hashes, interval_ms, resume_hash, token: _ },
+            ) => {
+                let offer = Offer { public_key, join_hashes, interval: Duration::from_millis(interval_ms) };
+                self.request_open(id, offer, resume_hash, now);
+            }
+            (Stage::Unidentified { .. }, Role::New, ClientMessage::Join { frame, proof, resume_hash }) => {
+                let hash = JoinHash::of(&proof);
+                self.request(id, Request::Join, |tag| Transition::Join { frame, hash, resume_hash, tag });
+            }
+            (Stage::Unidentified { .. }, role, ClientMessage::Resume { token }) => {
+                let hash = ResumeHash::of(&token);
+                self.request(id, Request::Resume, |_| Transition::Resume { role, hash });
+            }
+            (Stage::Attached { .. }, role, ClientMessage::Cancel { reason }) => {
+                self.end(cancelled(role, reason), now);
+            }
+            (Stage::Attached { .. }, Role::Old, ClientMessage::Complete {}) if self.is_joined() => {
+                self.end(CloseReason::Completed, now);
+            }
+            _ => self.close(id, CloseReason::UnexpectedMessage, None, now),
+        }
+    }
+
+    /// A binary frame arrived.
+    pub fn handle_data(&mut self, id: ConnectionId, frame: Bytes, now: Instant) {
+        let Some(connection) = self.live(id) else { return };
+        connection.hear(now);
+        let role = connection.role;
+        if !(connection.is_attached() && self.is_joined()) {
+            return self.close(id, CloseReason::UnexpectedData, None, now);
+        }
+        let quota = match role {
+            Role::Old => &mut self.old_quota,
+            Role::New => &mut self.new_quota,
+        };
+        if !quota.spend(frame.len()) {
+            return self.end(CloseReason::QuotaExceeded, now);
+        }
+        match self.attached(role.peer()) {
+            Some(peer) => {
+                self.outputs.push_back(Output::Note(Note::Relayed(role, frame.len())));
+                self.outputs.push_back(Output::Forward(peer, frame));
+            }
+            None => self.outputs.push_back(Output::Note(Note::Dropped(role))),
+        }
+    }
+
+    /// A ping or pong arrived.
+    pub fn handle_heartbeat(&mut self, id: ConnectionId, now: Instant) {
+        if self.live(id).is_some() {
+            self.hear_control_frame(id, now);
+        }
+    }
+
+    /// A connection must be closed for something that was seen outside: it broke a rule of the wire, its queue is
+    /// full, or it may not open a session.
+    pub fn handle_violation(
+        &mut self,
+        id: ConnectionId,
+        reason: CloseReason,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) {
+        if self.live(id).is_some() {
+            self.close(id, reason, retry_after, now);
+        }
+    }
+
+    /// A connection is gone.
+    pub fn handle_disconnect(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
+        let role = connection.role;
+        if let Stage::Attached { epoch, .. } = std::mem::replace(&mut connection.stage, Stage::Gone) {
+            self.leave(role, epoch);
+        }
+        self.forget_gone();
+    }
+
+    /// The directory answered the transition of a connection. `Err` means that it could not, and says when to try
+    /// again.
+    pub fn handle_outcome(&mut self, id: ConnectionId, outcome: Result<Outcome, Duration>, now: Instant) {
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
+        let Some(request) = connection.pending.take() else { return };
+        match outcome {
+            Ok(Ok(Some(attachment))) => self.attach(id, request, &attachment, now),
+            Ok(Ok(None)) => self.close(id, CloseReason::InternalError, None, now),
+            Ok(Err(Refusal::Closed(reason))) => {
+                if request == Request::Join {
+                    self.outputs.push_back(Output::Note(Note::JoinRefused(reason)));
+                }
+                self.close(id, reason, None, now);
+            }
+            Ok(Err(Refusal::Ended(reason))) => {
+                self.end(reason, now);
+                self.close(id, reason, None, now);
+            }
+            Err(retry_after) => self.close(id, CloseReason::Overloaded, Some(retry_after), now),
+        }
+        self.forget_gone();
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let State::Open { deadline, .. } = self.state
+            && deadline <= now
+        {
+            self.end(CloseReason::Expired, now);
+        }
+        let ids: Vec<ConnectionId> = self.connections.iter().map(|c| c.id).collect();
+        for id in ids {
+            while let Some(due) = self.connections.iter_mut().find(|c| c.id == id).and_then(|c| c.take_due(now)) {
+                self.do_due(id, due, now);
+            }
+        }
+        self.forget_gone();
+    }
+
+    fn do_due(&mut self, id: ConnectionId, due: Due, now: Instant) {
+        match due {
+            Due::FirstMessage => self.close(id, CloseReason::FirstMessageTimeout, None, now),
+            Due::Silence => self.close(id, CloseReason::Unresponsive, None, now),
+            Due::Ping => self.outputs.push_back(Output::Ping(id)),
+            Due::Tick => {
+                let expires_in_ms = self.expires_in_ms(now);
+                self.outputs.push_back(Output::Send(id, ServerMessage::Tick { expires_in_ms }));
+            }
+            Due::Cut => {
+                self.outputs.push_back(Output::Cut(id));
+                self.handle_disconnect(id);
+            }
+        }
+    }
+
+    fn request_open(&mut self, id: ConnectionId, offer: Offer, resume_hash: ResumeHash, now: Instant) {
+        let allowed = self.settings.intervals.contains(&offer.interval);
+        let frames = Offer::frames(self.settings.lifetime, offer.interval);
+        if !allowed || frames != Some(offer.join_hashes.len()) {
+            return self.close(id, CloseReason::BadOffer, None, now);
+        }
+        self.request(id, Request::Open, |tag| Transition::Open { offer, resume_hash, tag });
+    }
+
+    fn request(&mut self, id: ConnectionId, request: Request, transition: impl FnOnce(NetworkTag) -> Transition) {
+        let Some(connection) = self.live(id) else { return };
+        connection.stage = Stage::Pending;
+        connection.pending = Some(request);
+        let transition = transition(connection.tag.clone());
+        self.outputs.push_back(Output::Transition(Some(id), transition));
+    }
+
+    fn attach(&mut self, id: ConnectionId, request: Request, attachment: &Attachment, now: Instant) {
+        if let State::Ended(reason) = self.state {
+            return self.close(id, reason, None, now);
+        }
+        self.note_open(attachment, now);
+        let Some(role) = self.connections.iter().find(|c| c.id == id).map(|c| c.role) else { return };
+        if let Some(older) = self.attached(role) {
+            self.close(older, CloseReason::Superseded, None, now);
+        }
+        self.note_attachment(role, request, attachment, now);
+        if let Some(peer) = self.attached(role.peer()) {
+            let message = match attachment.joined {
+                Some(joined) if role == Role::New && !attachment.again => ServerMessage::PeerJoined(joined),
+                _ => ServerMessage::PeerOnline {},
+            };
+            self.outputs.push_back(Output::Send(peer, message));
+        }
+        match self.live(id) {
+            Some(connection) => {
+                connection.attach(attachment.epoch, now);
+                self.outputs.push_back(Output::Send(id, answer(role, request, attachment)));
+            }
+            // It did not wait for the answer: the seat is taken, and empty.
+            None => self.leave(role, attachment.epoch),
+        }
+    }
+
+    fn note_open(&mut self, attachment: &Attachment, now: Instant) {
+        let joined = attachment.joined.is_some();
+        match &mut self.state {
+            State::Open { joined: known, .. } => *known |= joined,
+            State::Vacant | State::Ended(_) => {
+                let age = self.settings.lifetime.saturating_sub(attachment.expires_in);
+                let opened_at = now.checked_sub(age).unwrap_or(now);
+                self.state = State::Open { opened_at, deadline: after(now, attachment.expires_in), joined };
+            }
+        }
+    }
+
+    fn note_attachment(&mut self, role: Role, request: Request, attachment: &Attachment, now: Instant) {
+        let note = match request {
+            _ if attachment.again => Note::Resumed(role),
+            Request::Open => Note::Opened,
+            Request::Join | Request::Resume => Note::Joined(self.age(now)),
+        };
+        self.outputs.push_back(Output::Note(note));
+    }
+
+    /// Ends the session for everybody here and in the directory.
+    fn end(&mut self, reason: CloseReason, now: Instant) {
+        if let State::Ended(_) = self.state {
+            return;
+        }
+        if let State::Open { deadline, joined, .. } = self.state {
+            let overshoot = (reason == CloseReason::Expired).then(|| now.saturating_duration_since(deadline));
+            let age = self.age(now);
+            self.outputs.push_back(Output::Note(Note::Ended { reason, age, joined, overshoot }));
+            self.outputs.push_back(Output::Transition(None, Transition::End { reason }));
+        }
+        self.state = State::Ended(reason);
+        let ids: Vec<ConnectionId> = self.connections.iter().map(|c| c.id).collect();
+        for id in ids {
+            self.close(id, reason, None, now);
+        }
+    }
+
+    /// Starts the closing handshake of one connection, unless it is under way.
+    fn close(&mut self, id: ConnectionId, reason: CloseReason, retry_after: Option<Duration>, now: Instant) {
+        let session_goes_on = reason.scope() == Scope::Connection && reason != CloseReason::Superseded;
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id && c.is_live()) else { return };
+        let before =
+            std::mem::replace(&mut connection.stage, Stage::Closing { cut_at: after(now, limits::CLOSE_GRACE) });
+        let role = connection.role;
+        self.outputs.push_back(Output::Close(id, reason, retry_after));
+        self.outputs.push_back(Output::Note(Note::Closed(role, reason)));
+        if let (Stage::Attached { epoch, .. }, true) = (before, session_goes_on) {
+            self.leave(role, epoch);
+        }
+    }
+
+    fn leave(&mut self, role: Role, epoch: u64) {
+        self.outputs.push_back(Output::Transition(None, Transition::Leave { role, epoch }));
+        if let Some(peer) = self.attached(role.peer()) {
+            self.outputs.push_back(Output::Send(peer, ServerMessage::PeerOffline {}));
+        }
+    }
+
+    /// Drops connections that nothing waits for, and says so when the last one was all there is.
+    fn forget_gone(&mut self) {
+        self.connections.retain(|c| c.stage != Stage::Gone || c.pending.is_some());
+        if self.connections.is_empty() && !self.is_open() {
+            self.outputs.push_back(Output::Finished);
+        }
+    }
+
+    /// Counts a control frame and notes the sign of life; `false` if the connection was closed for flooding.
+    fn hear_control_frame(&mut self, id: ConnectionId, now: Instant) -> bool {
+        let Some(connection) = self.live(id) else { return false };
+        connection.hear(now);
+        let within = connection.count_control_frame();
+        if !within {
+            self.close(id, CloseReason::Flooding, None, now);
+        }
+        within
+    }
+
+    fn live(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|c| c.id == id && c.is_live())
+    }
+
+    fn attached(&self, role: Role) -> Option<ConnectionId> {
+        self.connections.iter().find(|c| c.role == role && c.is_attached()).map(|c| c.id)
+    }
+
+    fn is_joined(&self) -> bool {
+        matches!(self.state, State::Open { joined: true, .. })
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        match self.state {
+            State::Open { opened_at, .. } => now.saturating_duration_since(opened_at),
+            State::Vacant | State::Ended(_) => Duration::ZERO,
+        }
+    }
+
+    fn expires_in_ms(&self, now: Instant) -> u64 {
+        match self.state {
+            State::Open { deadline, .. } => millis(deadline.saturating_duration_since(now)),
+            State::Vacant | State::Ended(_) => 0,
+        }
+    }
+}
+
+fn answer(role: Role, request: Request, attachment: &Attachment) -> ServerMessage {
+    let expires_in_ms = millis(attachment.expires_in);
+    let peer_online = attachment.peer_online;
+    let public_key = attachment.public_key.clone();
+    match request {
+        Request::Open => ServerMessage::Opened { expires_in_ms },
+        Request::Join => ServerMessage::Joined { expires_in_ms, public_key, peer_online },
+        Request::Resume => ServerMessage::Resumed {
+            expires_in_ms,
+            peer_online,
+            joined: attachment.joined.filter(|_| role == Role::Old),
+            public_key: (role == Role::New).then_some(public_key),
+        },
+    }
+}
+
+fn cancelled(by: Role, reason: CancelReason) -> CloseReason {
+    match (reason, by) {
+        (CancelReason::User, Role::Old) => CloseReason::CancelledByOld,
+        (CancelReason::User, Role::New) => CloseReason::CancelledByNew,
+        (CancelReason::WrongCode, _) => CloseReason::WrongCode,
+        (CancelReason::CodeTimeout, _) => CloseReason::CodeTimeout,
+        (CancelReason::VerificationFailed, _) => CloseReason::VerificationFailed,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `now` and so much later; `now` itself where the clock has no such time.
+fn after(now: Instant, delay: Duration) -> Instant {
+    now.checked_add(delay).unwrap_or(now)
+}

@@ -1,0 +1,111 @@
+//! The directory of a single node: route records in memory, and the embedded default.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Answer, Directory};
+use crate::protocol::ids::SessionId;
+use crate::protocol::limits;
+use crate::session::Settings;
+use crate::session::route::{Outcome, Route, Transition};
+
+/// Enough that two cores rarely meet in one.
+const SHARDS: usize = 16;
+
+/// Route records in memory.
+#[derive(Debug)]
+pub struct MemoryDirectory {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    settings: Settings,
+    started_at: Instant,
+    clock: fn() -> Instant,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    routes: HashMap<SessionId, Route>,
+    /// When each record may be dropped; in order, because all sessions live equally long.
+    expiries: VecDeque<(Duration, SessionId)>,
+}
+
+impl MemoryDirectory {
+    /// An empty directory.
+    #[must_use]
+    pub fn new(settings: Settings, clock: fn() -> Instant) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { shards, hasher: RandomState::new(), settings, started_at: clock(), clock }
+    }
+
+    /// Drops the records whose time is over, and gives their memory back. To be called every few seconds.
+    pub fn sweep(&self) {
+        let now = self.now();
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).sweep(now);
+        }
+    }
+
+    /// How many records there are, ended ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let count = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).routes.len();
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Whether there is no record at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn now(&self) -> Duration {
+        (self.clock)().saturating_duration_since(self.started_at)
+    }
+
+    fn apply_now(&self, session: SessionId, transition: Transition) -> Outcome {
+        let now = self.now();
+        let Settings { lifetime, refuse, .. } = self.settings;
+        let shard = usize::try_from(self.hasher.hash_one(session)).unwrap_or(0).checked_rem(SHARDS).unwrap_or(0);
+        let Some(shard) = self.shards.get(shard) else {
+            return Err(crate::session::route::Refusal::Closed(crate::protocol::close::CloseReason::InternalError));
+        };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut route = shard.routes.remove(&session);
+        let was_known = route.is_some();
+        let outcome = Route::apply(&mut route, transition, lifetime, refuse, now);
+        if let Some(route) = route {
+            shard.routes.insert(session, route);
+            if !was_known {
+                shard.expiries.push_back((forgotten_at(now, lifetime), session));
+            }
+        }
+        outcome
+    }
+}
+
+impl Directory for MemoryDirectory {
+    fn apply(&self, session: SessionId, transition: Transition) -> Answer {
+        Box::pin(std::future::ready(Ok(self.apply_now(session, transition))))
+    }
+}
+
+impl Shard {
+    fn sweep(&mut self, now: Duration) {
+        while let Some((at, session)) = self.expiries.front()
+            && *at <= now
+        {
+            self.routes.remove(session);
+            self.expiries.pop_front();
+        }
+        if self.routes.is_empty() {
+            self.routes.shrink_to_fit();
+            self.expiries.shrink_to_fit();
+        }
+    }
+}
+
+fn forgotten_at(opened_at: Duration, lifetime: Duration) -> Duration {
+    opened_at.saturating_add(lifetime).saturating_add(limits::TOMBSTONE_GRACE)
+}

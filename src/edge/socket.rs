@@ -1,0 +1,175 @@
+//! One WebSocket connection as an actor: frames in, frames out, no policy.
+//!
+//! The only file that names `actix_web_actors`, so that the WebSocket crate can be exchanged here alone. The actor is
+//! the HTTP response body: when its peer stops reading it is not polled, and then nothing here runs, timers included.
+//! So nothing here decides anything; deadlines, limits and the last word are the session's.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
+use tracing::{Span, debug};
+
+use super::admission::ConnectionGuard;
+use super::frame_guard::Guarded;
+use crate::protocol::close::CloseReason;
+use crate::protocol::ids::SessionId;
+use crate::protocol::message::ServerMessage;
+use crate::protocol::{Role, SUBPROTOCOL, limits};
+use crate::relay::link::{Cord, Link};
+use crate::relay::message::{Attach, Deliver, Gone, Hangup, Inbound, WireEvent};
+use crate::relay::{OUTBOX, Relay};
+use crate::session::ConnectionId;
+use crate::session::network_tag::NetworkTag;
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub(super) struct Party {
+    pub(super) session: SessionId,
+    pub(super) role: Role,
+    pub(super) tag: NetworkTag,
+}
+
+/// Answers the handshake and starts the connection's actor.
+pub(super) fn accept(
+    request: &HttpRequest,
+    payload: web::Payload,
+    party: Party,
+    relay: Arc<Relay>,
+    cord: Cord,
+    guard: ConnectionGuard,
+) -> Result<HttpResponse, actix_web::Error> {
+    let violation = Rc::new(Cell::new(None));
+    let connection = relay.next_connection();
+    let span = tracing::debug_span!("connection", connection = connection.0, role = %party.role);
+    let guarded = Guarded::new(payload, Rc::clone(&violation));
+    let socket =
+        Socket { connection, party, relay, cord: Some(cord), violation, session: None, is_closing: false, span, _guard: guard };
+    WsResponseBuilder::new(socket, request, guarded)
+        .protocols(&[SUBPROTOCOL])
+        .frame_size(limits::MAX_FRAME_BYTES)
+        .start()
+}
+
+#[derive(Debug)]
+struct Socket {
+    connection: ConnectionId,
+    party: Party,
+    relay: Arc<Relay>,
+    /// Given to the session with the link.
+    cord: Option<Cord>,
+    /// Why the incoming stream was ended before its time.
+    violation: Rc<Cell<Option<CloseReason>>>,
+    session: Option<SessionEnd>,
+    /// A close frame went out.
+    is_closing: bool,
+    span: Span,
+    _guard: ConnectionGuard,
+}
+
+/// The way to the session: long-lived senders, each with its own slot in the session's mailbox.
+#[derive(Debug)]
+struct SessionEnd {
+    inbound: Recipient<Inbound>,
+    gone: Recipient<Gone>,
+}
+
+impl Socket {
+    fn report(&self, event: WireEvent, ctx: &mut WebsocketContext<Self>) {
+        let Some(session) = self.session.as_ref().filter(|_| !self.is_closing) else { return };
+        let inbound = Inbound { connection: self.connection, event };
+        match session.inbound.try_send(inbound) {
+            Ok(()) => {}
+            // The session is busy: read nothing more until it has taken this. It never waits for sockets.
+            Err(SendError::Full(inbound)) => {
+                ctx.wait(session.inbound.send(inbound).into_actor(self).map(|_, _, _| ()));
+            }
+            Err(SendError::Closed(_)) => ctx.stop(),
+        }
+    }
+}
+
+impl Actor for Socket {
+    type Context = WebsocketContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(OUTBOX);
+        let Some(cord) = self.cord.take() else { return ctx.stop() };
+        let link = Link::new(ctx.address().recipient(), ctx.address().recipient(), cord);
+        let session = self.relay.session(self.party.session);
+        let attach = Attach { connection: self.connection, role: self.party.role, tag: self.party.tag, link };
+        // A session that ends at this very moment drops the link, and that cuts the socket.
+        if session.try_send(attach).is_err() {
+            return ctx.stop();
+        }
+        self.session = Some(SessionEnd { inbound: session.clone().recipient(), gone: session.recipient() });
+        self.span.in_scope(|| debug!("connected"));
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.span.in_scope(|| debug!("disconnected"));
+        if let Some(session) = &self.session {
+            // Its slot is reserved: only a session that is gone itself does not take it.
+            drop(session.gone.try_send(Gone { connection: self.connection }));
+        }
+    }
+}
+
+impl StreamHandler<Result<Message, ProtocolError>> for Socket {
+    fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
+        match message {
+            Ok(Message::Text(text)) => self.report(WireEvent::Text(text), ctx),
+            Ok(Message::Binary(frame)) => self.report(WireEvent::Data(frame), ctx),
+            Ok(Message::Ping(payload)) => {
+                ctx.pong(&payload);
+                self.report(WireEvent::Heartbeat, ctx);
+            }
+            Ok(Message::Pong(_)) => self.report(WireEvent::Heartbeat, ctx),
+            // The body ends here: what is queued is flushed, and then the relay closes TCP first, and at once (RFC 6455
+            // section 7.1.1). The server's `client_disconnect_timeout` of zero sees to that.
+            Ok(Message::Close(_)) if self.is_closing => ctx.stop(),
+            Ok(Message::Close(reason)) => {
+                ctx.close(reason);
+                ctx.stop();
+            }
+            Ok(Message::Continuation(_)) => self.report(WireEvent::Violation(CloseReason::Fragmented), ctx),
+            Ok(Message::Nop) => {}
+            // Framing was checked before: what is left is text that is not UTF-8, or a bad close payload.
+            Err(_) => self.report(WireEvent::Violation(CloseReason::ProtocolError), ctx),
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        match self.violation.take() {
+            Some(reason) if !self.is_closing => self.report(WireEvent::Violation(reason), ctx),
+            // Nothing sound will come any more, a close frame neither.
+            _ => ctx.stop(),
+        }
+    }
+}
+
+impl Handler<Deliver> for Socket {
+    type Result = ();
+
+    fn handle(&mut self, message: Deliver, ctx: &mut Self::Context) {
+        match message {
+            Deliver::Text(text) => ctx.text(text),
+            Deliver::Data(frame) => ctx.binary(frame),
+            Deliver::Ping => ctx.ping(b""),
+        }
+    }
+}
+
+impl Handler<Hangup> for Socket {
+    type Result = ();
+
+    fn handle(&mut self, Hangup { reason, retry_after }: Hangup, ctx: &mut Self::Context) {
+        let retry_after_ms = retry_after.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        ctx.text(ServerMessage::ended(reason, retry_after_ms).encode());
+        ctx.close(Some(ws::CloseReason { code: reason.code().into(), description: Some(reason.label().to_owned()) }));
+        self.is_closing = true;
+    }
+}

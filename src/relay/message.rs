@@ -1,0 +1,80 @@
+//! Every message between actors.
+
+use std::time::Duration;
+
+use actix::Message;
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::link::Link;
+use crate::protocol::Role;
+use crate::protocol::close::CloseReason;
+use crate::session::ConnectionId;
+use crate::session::network_tag::NetworkTag;
+
+/// Socket to session: a connection is there.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Attach {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Which app it says it is, by its path.
+    pub role: Role,
+    /// Where it comes from.
+    pub tag: NetworkTag,
+    /// The way back.
+    pub link: Link,
+}
+
+/// Socket to session: something arrived.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Inbound {
+    /// On this connection.
+    pub connection: ConnectionId,
+    /// What.
+    pub event: WireEvent,
+}
+
+/// What a socket can report.
+#[derive(Debug)]
+pub enum WireEvent {
+    /// A text frame.
+    Text(ByteString),
+    /// A binary frame.
+    Data(Bytes),
+    /// A ping or a pong.
+    Heartbeat,
+    /// The peer broke a rule of the wire.
+    Violation(CloseReason),
+}
+
+/// Socket to session: the connection is gone. Sent on a recipient of its own, whose reserved slot is always free.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Gone {
+    /// The connection.
+    pub connection: ConnectionId,
+}
+
+/// Session to socket: send this.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum Deliver {
+    /// A text frame.
+    Text(String),
+    /// A binary frame.
+    Data(Bytes),
+    /// A ping.
+    Ping,
+}
+
+/// Session to socket: say why, and start the closing handshake. On a recipient of its own, like [`Gone`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Hangup {
+    /// Why.
+    pub reason: CloseReason,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}

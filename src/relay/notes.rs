@@ -1,0 +1,52 @@
+//! What the sessions report, as metrics and as one log line for each session that ended.
+
+use metrics::{counter, gauge, histogram};
+use tracing::{debug, info};
+
+use crate::protocol::limits;
+use crate::session::Note;
+use crate::telemetry;
+
+pub(super) fn take(note: Note) {
+    match note {
+        Note::Opened => {
+            counter!(telemetry::SESSIONS_OPENED).increment(1);
+            gauge!(telemetry::SESSIONS, "state" => "waiting").increment(1.0);
+            debug!("session opened");
+        }
+        Note::Joined(after) => {
+            counter!(telemetry::SESSIONS_JOINED).increment(1);
+            gauge!(telemetry::SESSIONS, "state" => "waiting").decrement(1.0);
+            gauge!(telemetry::SESSIONS, "state" => "joined").increment(1.0);
+            histogram!(telemetry::SESSION_JOIN_WAIT).record(after);
+            debug!("session joined");
+        }
+        Note::JoinRefused(reason) => {
+            counter!(telemetry::JOINS_REFUSED, "reason" => reason.label()).increment(1);
+            info!(%reason, "join refused");
+        }
+        Note::Resumed(role) => {
+            counter!(telemetry::RESUMES, "role" => role.as_str()).increment(1);
+            debug!(%role, "session resumed");
+        }
+        Note::Relayed(from, bytes) => {
+            counter!(telemetry::FRAMES_RELAYED, "from" => from.as_str()).increment(1);
+            let bytes = u64::try_from(bytes.min(limits::MAX_FRAME_BYTES)).unwrap_or(0);
+            counter!(telemetry::FRAME_BYTES_RELAYED, "from" => from.as_str()).increment(bytes);
+        }
+        Note::Dropped(from) => counter!(telemetry::FRAMES_DROPPED, "from" => from.as_str()).increment(1),
+        Note::Closed(role, reason) => {
+            counter!(telemetry::CONNECTIONS_CLOSED, "role" => role.as_str(), "reason" => reason.label()).increment(1);
+        }
+        Note::Ended { reason, age, joined, overshoot } => {
+            let state = if joined { "joined" } else { "waiting" };
+            gauge!(telemetry::SESSIONS, "state" => state).decrement(1.0);
+            counter!(telemetry::SESSIONS_ENDED, "reason" => reason.label()).increment(1);
+            histogram!(telemetry::SESSION_DURATION).record(age);
+            if let Some(overshoot) = overshoot {
+                histogram!(telemetry::DEADLINE_OVERSHOOT).record(overshoot);
+            }
+            info!(%reason, joined, duration_ms = age.as_secs_f64() * 1e3, "session ended");
+        }
+    }
+}

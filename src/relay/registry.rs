@@ -1,0 +1,130 @@
+//! Which session actors run on this node: a sharded map, touched when a connection comes and when a session goes.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix::{Actor as _, Addr};
+
+use super::session_actor::SessionActor;
+use crate::protocol::ids::SessionId;
+
+/// Enough that two cores rarely meet in one.
+const SHARDS: usize = 16;
+
+/// An empty shard keeps this much room; more goes back after a burst.
+const SHARD_CAPACITY_KEPT: usize = 64;
+
+/// The running sessions of a node.
+#[derive(Debug)]
+pub struct Registry {
+    shards: [Mutex<HashMap<SessionId, Entry>>; SHARDS],
+    hasher: RandomState,
+    generations: AtomicU64,
+    open: AtomicUsize,
+    most_open: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: u64,
+    actor: Addr<SessionActor>,
+}
+
+impl Registry {
+    /// An empty registry that lets at most `most_open` sessions be open at once.
+    #[must_use]
+    pub fn new(most_open: usize) -> Arc<Self> {
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            generations: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            most_open,
+        })
+    }
+
+    /// The actor of a session; if none runs, `make` makes it and it is started on the calling thread's arbiter.
+    pub(super) fn actor(
+        self: &Arc<Self>,
+        session: SessionId,
+        make: impl FnOnce(RegistryEntry) -> SessionActor,
+    ) -> Addr<SessionActor> {
+        let mut shard = self.shard(session);
+        if let Some(entry) = shard.get(&session).filter(|entry| entry.actor.connected()) {
+            return entry.actor.clone();
+        }
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let entry = RegistryEntry { registry: Arc::clone(self), session, generation };
+        let actor = make(entry).start();
+        shard.insert(session, Entry { generation, actor: actor.clone() });
+        actor
+    }
+
+    /// Whether a session runs here.
+    #[must_use]
+    pub fn knows(&self, session: SessionId) -> bool {
+        self.shard(session).contains_key(&session)
+    }
+
+    /// How many sessions are open here.
+    #[must_use]
+    pub fn open_sessions(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more session may be opened here.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open_sessions() < self.most_open
+    }
+
+    /// Takes one of the places for open sessions; `None` when all are taken.
+    #[must_use]
+    pub fn permit(self: &Arc<Self>) -> Option<Permit> {
+        let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < self.most_open).then(|| open.saturating_add(1))
+        });
+        taken.ok().map(|_| Permit { registry: Arc::clone(self) })
+    }
+
+    fn shard(&self, session: SessionId) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
+        let index = usize::try_from(self.hasher.hash_one(session)).unwrap_or(0).checked_rem(SHARDS).unwrap_or(0);
+        #[expect(clippy::indexing_slicing, reason = "the index is a remainder of the number of shards")]
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the open sessions; given back on drop.
+#[derive(Debug)]
+pub struct Permit {
+    registry: Arc<Registry>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.registry.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A session's place in the registry; given up on drop, also when its actor panics. A newer actor of the same
+/// session is left alone.
+#[derive(Debug)]
+pub struct RegistryEntry {
+    registry: Arc<Registry>,
+    session: SessionId,
+    generation: u64,
+}
+
+impl Drop for RegistryEntry {
+    fn drop(&mut self) {
+        let mut shard = self.registry.shard(self.session);
+        if shard.get(&self.session).is_some_and(|entry| entry.generation == self.generation) {
+            shard.remove(&self.session);
+        }
+        if shard.is_empty() && shard.capacity() > SHARD_CAPACITY_KEPT {
+            shard.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The actor of one session: drives [`Session`] against real time, its links and the directory.
+//!
+//! Decides nothing itself. It hands every event to the state machine, carries out what comes back, and keeps one
+//! timer for the next deadline.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+use actix::prelude::*;
+use tracing::{Span, debug, info, warn};
+
+use super::link::{Congested, Link};
+use super::message::{Attach, Deliver, Gone, Inbound, WireEvent};
+use super::registry::{Permit, RegistryEntry};
+use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX, notes};
+use crate::directory::{Answer, Unavailable};
+use crate::protocol::close::CloseReason;
+use crate::protocol::ids::{OpenToken, SessionId};
+use crate::protocol::message::ClientMessage;
+use crate::session::route::{Outcome, Transition};
+use crate::session::{ConnectionId, Output, Session};
+
+/// The actor of one session.
+#[derive(Debug)]
+pub struct SessionActor {
+    id: SessionId,
+    session: Session,
+    links: BTreeMap<ConnectionId, Link>,
+    relay: Arc<Relay>,
+    /// When the timer fires; it may fire too early, never too late.
+    armed: Option<(Instant, SpawnHandle)>,
+    permit: Option<Permit>,
+    entry: Option<RegistryEntry>,
+    span: Span,
+}
+
+impl SessionActor {
+    pub(super) fn new(id: SessionId, entry: RegistryEntry, relay: Arc<Relay>) -> Self {
+        let span = tracing::info_span!("session", session = %relay.tag(&id));
+        let session = Session::new(relay.settings.clone());
+        Self { id, session, links: BTreeMap::new(), relay, armed: None, permit: None, entry: Some(entry), span }
+    }
+
+    fn now(&self) -> Instant {
+        (self.relay.clocks.monotonic)()
+    }
+
+    /// Runs `handle` on the state machine and carries out what it asks for.
+    fn drive(&mut self, ctx: &mut Context<Self>, handle: impl FnOnce(&mut Self, Instant)) {
+        let span = self.span.clone();
+        let _entered = span.enter();
+        let now = self.now();
+        handle(self, now);
+        while let Some(output) = self.session.poll_output() {
+            self.carry_out(output, ctx);
+        }
+        self.arm(ctx);
+    }
+
+    fn carry_out(&mut self, output: Output, ctx: &mut Context<Self>) {
+        match output {
+            Output::Send(to, message) => self.deliver(to, Deliver::Text(message.encode())),
+            Output::Forward(to, frame) => self.deliver(to, Deliver::Data(frame)),
+            Output::Ping(to) => self.deliver(to, Deliver::Ping),
+            Output::Close(connection, reason, retry_after) => {
+                debug!(connection = connection.0, %reason, "closing connection");
+                if let Some(link) = self.links.get(&connection) {
+                    link.hang_up(reason, retry_after);
+                }
+            }
+            Output::Cut(connection) => drop(self.links.remove(&connection)),
+            Output::Transition(connection, transition) => self.ask_directory(connection, transition, ctx),
+            Output::Note(note) => notes::take(note),
+            Output::Finished => self.finish(ctx),
+        }
+    }
+
+    fn deliver(&mut self, to: ConnectionId, message: Deliver) {
+        let Some(link) = self.links.get(&to) else { return };
+        if link.deliver(message) == Err(Congested) {
+            let now = self.now();
+            self.session.handle_violation(to, CloseReason::TooSlow, None, now);
+        }
+    }
+
+    fn ask_directory(&mut self, connection: Option<ConnectionId>, transition: Transition, ctx: &mut Context<Self>) {
+        let mut answer = self.relay.directory.apply(self.id, transition);
+        // A directory in memory answers at once, and then no task is needed.
+        let ready = answer.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
+        match (connection, ready) {
+            (Some(connection), Poll::Ready(outcome)) => self.take_outcome(connection, outcome),
+            (Some(connection), Poll::Pending) => {
+                let answered = answer.into_actor(self).map(move |outcome, actor, ctx| {
+                    actor.drive(ctx, |actor, _| actor.take_outcome(connection, outcome));
+                });
+                ctx.spawn(answered);
+            }
+            (None, Poll::Ready(outcome)) => warn_if_lost(&outcome),
+            // Must reach the directory even if this actor has nothing left to do.
+            (None, Poll::Pending) => drop(actix::spawn(tell(answer))),
+        }
+    }
+
+    fn take_outcome(&mut self, connection: ConnectionId, outcome: Result<Outcome, Unavailable>) {
+        let now = self.now();
+        warn_if_lost(&outcome);
+        self.session.handle_outcome(connection, outcome.map_err(|unavailable| unavailable.retry_after), now);
+        if !self.session.is_open() {
+            self.permit = None;
+        }
+    }
+
+    fn take_text(&mut self, connection: ConnectionId, text: &str, now: Instant) {
+        let refused = match ClientMessage::decode(text) {
+            Ok(ClientMessage::Open { token, .. }) if !self.session.is_open() && !self.may_open(token.as_ref()) => {
+                (CloseReason::Unauthorized, None)
+            }
+            Ok(ClientMessage::Open { .. }) if !self.has_place() => (CloseReason::Overloaded, Some(BUSY_RETRY_AFTER)),
+            Ok(message) => return self.session.handle_message(connection, message, now),
+            Err(error) => (error.close_reason(), None),
+        };
+        let (reason, retry_after) = refused;
+        self.session.handle_violation(connection, reason, retry_after, now);
+    }
+
+    fn may_open(&self, token: Option<&OpenToken>) -> bool {
+        let since_epoch = (self.relay.clocks.wall)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::MAX);
+        match self.relay.open_policy.authorize(token, since_epoch.as_secs()) {
+            Ok(()) => true,
+            Err(refused) => {
+                info!(%refused, "opening refused");
+                false
+            }
+        }
+    }
+
+    fn has_place(&mut self) -> bool {
+        if self.permit.is_none() {
+            self.permit = self.relay.registry.permit();
+        }
+        self.permit.is_some()
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.session.poll_timeout() else { return };
+        if let Some((armed, timer)) = self.armed {
+            if armed <= due {
+                return;
+            }
+            ctx.cancel_future(timer);
+        }
+        let timer = ctx.run_later(due.saturating_duration_since(self.now()), |actor, ctx| {
+            actor.armed = None;
+            actor.drive(ctx, |actor, now| actor.session.handle_timeout(now));
+        });
+        self.armed = Some((due, timer));
+    }
+
+    fn finish(&mut self, ctx: &mut Context<Self>) {
+        // Out of the registry first: a connection that comes now gets a new actor.
+        self.entry = None;
+        self.permit = None;
+        ctx.stop();
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(SESSION_MAILBOX);
+    }
+}
+
+impl Handler<Attach> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, attach: Attach, ctx: &mut Self::Context) {
+        let Attach { connection, role, tag, link } = attach;
+        self.links.insert(connection, link);
+        self.drive(ctx, |actor, now| actor.session.handle_connect(connection, role, tag, now));
+    }
+}
+
+impl Handler<Inbound> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Inbound { connection, event }: Inbound, ctx: &mut Self::Context) {
+        self.drive(ctx, |actor, now| match event {
+            WireEvent::Text(text) => actor.take_text(connection, &text, now),
+            WireEvent::Data(frame) => actor.session.handle_data(connection, frame, now),
+            WireEvent::Heartbeat => actor.session.handle_heartbeat(connection, now),
+            WireEvent::Violation(reason) => actor.session.handle_violation(connection, reason, None, now),
+        });
+    }
+}
+
+impl Handler<Gone> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Gone { connection }: Gone, ctx: &mut Self::Context) {
+        if let Some(link) = self.links.remove(&connection) {
+            link.release();
+        }
+        self.drive(ctx, |actor, _| actor.session.handle_disconnect(connection));
+    }
+}
+
+async fn tell(answer: Answer) {
+    warn_if_lost(&answer.await);
+}
+
+fn warn_if_lost(outcome: &Result<Outcome, Unavailable>) {
+    if let Err(unavailable) = outcome {
+        warn!(%unavailable, "directory does not answer");
+    }
+}

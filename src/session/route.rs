@@ -1,0 +1,318 @@
+//! The route record of one session, and the transitions that must be atomic across nodes: open, join, resume, leave
+//! and end.
+//!
+//! No timers and no connections: a [`Route`] is what a directory keeps, in memory or in Redis, and its methods are
+//! what both directories do. `now` is the directory's own clock, as time since any fixed point.
+
+use std::time::Duration;
+
+use subtle::ConstantTimeEq as _;
+
+use super::network_tag::{NetworkTag, Refuse, verdict};
+use crate::protocol::Role;
+use crate::protocol::close::CloseReason;
+use crate::protocol::ids::{JoinHash, PublishedKey, ResumeHash};
+use crate::protocol::limits;
+use crate::protocol::message::JoinedPeer;
+
+/// What old publishes at `open`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The key that new encapsulates to.
+    pub public_key: PublishedKey,
+    /// One hash for each QR frame.
+    pub join_hashes: Vec<JoinHash>,
+    /// How long each frame is shown; not zero.
+    pub interval: Duration,
+}
+
+impl Offer {
+    /// How many frames a session of this lifetime has.
+    #[must_use]
+    pub fn frames(lifetime: Duration, interval: Duration) -> Option<usize> {
+        let frames = lifetime.as_millis().div_ceil(Some(interval.as_millis()).filter(|ms| *ms > 0)?);
+        usize::try_from(frames).ok()
+    }
+
+    /// Number of the frame that is shown when this much time has passed since `opened`.
+    fn frame_at(&self, elapsed: Duration) -> usize {
+        let frame = elapsed.as_millis().checked_div(self.interval.as_millis()).unwrap_or(0);
+        usize::try_from(frame).unwrap_or(usize::MAX)
+    }
+}
+
+/// One side of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seat {
+    resume_hash: ResumeHash,
+    /// Counts attachments; a late goodbye of an older one changes nothing.
+    epoch: u64,
+    online: bool,
+}
+
+impl Seat {
+    fn new(resume_hash: ResumeHash) -> Self {
+        Self { resume_hash, epoch: 1, online: true }
+    }
+
+    fn attach_again(&mut self) {
+        self.epoch = self.epoch.saturating_add(1);
+        self.online = true;
+    }
+}
+
+/// A request to change a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// Old opens the session.
+    Open {
+        /// What it publishes.
+        offer: Offer,
+        /// The hash of its resume token.
+        resume_hash: ResumeHash,
+        /// Where it is.
+        tag: NetworkTag,
+    },
+    /// New joins.
+    Join {
+        /// Number of the scanned frame.
+        frame: u8,
+        /// The hash of the join proof that it showed.
+        hash: JoinHash,
+        /// The hash of its resume token.
+        resume_hash: ResumeHash,
+        /// Where it is.
+        tag: NetworkTag,
+    },
+    /// Either party takes its seat again.
+    Resume {
+        /// Which seat.
+        role: Role,
+        /// The hash of the resume token that it showed.
+        hash: ResumeHash,
+    },
+    /// A party's connection is gone.
+    Leave {
+        /// Which seat.
+        role: Role,
+        /// The attachment that is gone.
+        epoch: u64,
+    },
+    /// The session is over.
+    End {
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// A seat was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Number of this attachment of the seat.
+    pub epoch: u64,
+    /// Time left.
+    pub expires_in: Duration,
+    /// Whether the other party is connected somewhere.
+    pub peer_online: bool,
+    /// What old hears of new, once it has joined.
+    pub joined: Option<JoinedPeer>,
+    /// The key that old published.
+    pub public_key: PublishedKey,
+    /// Whether the seat had been taken before.
+    pub again: bool,
+}
+
+/// A transition was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The asking connection is closed with this reason; the session is untouched.
+    Closed(CloseReason),
+    /// The session is over for this reason: it ended before, or this request ended it.
+    Ended(CloseReason),
+}
+
+/// What became of a transition: an attachment for open, join and resume, nothing for leave and end.
+pub type Outcome = Result<Option<Attachment>, Refusal>;
+
+/// Where a session and its parties are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    offer: Offer,
+    opened_at: Duration,
+    lifetime: Duration,
+    old: Seat,
+    old_tag: NetworkTag,
+    new: Option<(Seat, JoinedPeer)>,
+    resumes: u32,
+    ended: Option<CloseReason>,
+}
+
+impl Route {
+    /// Makes a transition on the record of one session, which may not exist yet.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what the asking connection hears and whether the session is over.
+    pub fn apply(
+        route: &mut Option<Self>,
+        transition: Transition,
+        lifetime: Duration,
+        refuse: Refuse,
+        now: Duration,
+    ) -> Outcome {
+        let Some(known) = route.as_mut().filter(|known| !known.is_forgotten(now)) else {
+            let (opened, outcome) = Self::apply_to_none(transition, lifetime, now);
+            *route = opened;
+            return outcome;
+        };
+        known.expire(now);
+        match transition {
+            Transition::Open { .. } => {
+                Err(known.ended.map_or(Refusal::Closed(CloseReason::AlreadyOpen), Refusal::Ended))
+            }
+            Transition::Join { frame, hash, resume_hash, tag } => {
+                known.join(frame, &hash, resume_hash, &tag, refuse, now).map(Some)
+            }
+            Transition::Resume { role, hash } => known.resume(role, &hash, now).map(Some),
+            Transition::Leave { role, epoch } => {
+                if let Some(seat) = known.seat_mut(role).filter(|seat| seat.epoch == epoch) {
+                    seat.online = false;
+                }
+                Ok(None)
+            }
+            Transition::End { reason } => {
+                known.ended.get_or_insert(reason);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the record may be dropped: its deadline passed, and so did the time in which latecomers hear why.
+    #[must_use]
+    pub fn is_forgotten(&self, now: Duration) -> bool {
+        now >= self.opened_at.saturating_add(self.lifetime).saturating_add(limits::TOMBSTONE_GRACE)
+    }
+
+    /// Whether the session is over.
+    #[must_use]
+    pub fn is_over(&self, now: Duration) -> bool {
+        self.ended.is_some() || self.expires_in(now).is_zero()
+    }
+
+    fn apply_to_none(transition: Transition, lifetime: Duration, now: Duration) -> (Option<Self>, Outcome) {
+        match transition {
+            Transition::Open { offer, resume_hash, tag } => {
+                let route = Self {
+                    offer,
+                    opened_at: now,
+                    lifetime,
+                    old: Seat::new(resume_hash),
+                    old_tag: tag,
+                    new: None,
+                    resumes: 0,
+                    ended: None,
+                };
+                let attachment = route.attachment(Role::Old, false, now);
+                (Some(route), attachment.map(Some))
+            }
+            Transition::Join { .. } => (None, Err(Refusal::Closed(CloseReason::UnknownSession))),
+            Transition::Resume { .. } => (None, Err(Refusal::Closed(CloseReason::NothingToResume))),
+            Transition::Leave { .. } | Transition::End { .. } => (None, Ok(None)),
+        }
+    }
+
+    fn join(
+        &mut self,
+        frame: u8,
+        hash: &JoinHash,
+        resume_hash: ResumeHash,
+        tag: &NetworkTag,
+        refuse: Refuse,
+        now: Duration,
+    ) -> Result<Attachment, Refusal> {
+        if let Some(reason) = self.ended {
+            return Err(Refusal::Ended(reason));
+        }
+        let registered = self.offer.join_hashes.get(usize::from(frame));
+        if !registered.is_some_and(|registered| registered.ct_eq(hash).into()) {
+            return Err(Refusal::Closed(CloseReason::BadJoinProof));
+        }
+        // An app whose answer was lost may ask again; whoever it is, it knows new's resume hash.
+        if let Some((seat, _)) = self.new.as_mut().filter(|(seat, _)| seat.resume_hash.ct_eq(&resume_hash).into()) {
+            seat.attach_again();
+            self.count_resume()?;
+            return self.attachment(Role::New, true, now);
+        }
+        let shown = self.offer.frame_at(now.saturating_sub(self.opened_at));
+        let oldest = shown.saturating_sub(usize::from(limits::FRAMES_ACCEPTED.saturating_sub(1)));
+        if !(oldest..=shown).contains(&usize::from(frame)) {
+            return Err(Refusal::Closed(CloseReason::StaleFrame));
+        }
+        if self.new.is_some() {
+            return Err(self.end(CloseReason::ScannedTwice));
+        }
+        let verdict = verdict(&self.old_tag, tag);
+        if refuse.refuses(verdict) {
+            return Err(self.end(CloseReason::NetworkRefused));
+        }
+        let joined = JoinedPeer { frame, network: verdict.network, country: verdict.country };
+        self.new = Some((Seat::new(resume_hash), joined));
+        self.attachment(Role::New, false, now)
+    }
+
+    fn resume(&mut self, role: Role, hash: &ResumeHash, now: Duration) -> Result<Attachment, Refusal> {
+        let ended = self.ended;
+        let seat = self.seat_mut(role).filter(|seat| seat.resume_hash.ct_eq(hash).into());
+        let seat = seat.ok_or(Refusal::Closed(CloseReason::NothingToResume))?;
+        if let Some(reason) = ended {
+            return Err(Refusal::Ended(reason));
+        }
+        seat.attach_again();
+        self.count_resume()?;
+        self.attachment(role, true, now)
+    }
+
+    fn count_resume(&mut self) -> Result<(), Refusal> {
+        self.resumes = self.resumes.saturating_add(1);
+        if self.resumes > limits::MAX_RESUMES { Err(self.end(CloseReason::TooManyResumes)) } else { Ok(()) }
+    }
+
+    fn attachment(&self, role: Role, again: bool, now: Duration) -> Result<Attachment, Refusal> {
+        let seat = self.seat(role).ok_or(Refusal::Closed(CloseReason::InternalError))?;
+        Ok(Attachment {
+            epoch: seat.epoch,
+            expires_in: self.expires_in(now),
+            peer_online: self.seat(role.peer()).is_some_and(|peer| peer.online),
+            joined: self.new.as_ref().map(|(_, joined)| *joined),
+            public_key: self.offer.public_key.clone(),
+            again,
+        })
+    }
+
+    fn seat(&self, role: Role) -> Option<&Seat> {
+        match role {
+            Role::Old => Some(&self.old),
+            Role::New => self.new.as_ref().map(|(seat, _)| seat),
+        }
+    }
+
+    fn seat_mut(&mut self, role: Role) -> Option<&mut Seat> {
+        match role {
+            Role::Old => Some(&mut self.old),
+            Role::New => self.new.as_mut().map(|(seat, _)| seat),
+        }
+    }
+
+    fn expires_in(&self, now: Duration) -> Duration {
+        self.opened_at.saturating_add(self.lifetime).saturating_sub(now)
+    }
+
+    fn expire(&mut self, now: Duration) {
+        if self.expires_in(now).is_zero() {
+            self.ended.get_or_insert(CloseReason::Expired);
+        }
+    }
+
+    fn end(&mut self, reason: CloseReason) -> Refusal {
+        Refusal::Ended(*self.ended.get_or_insert(reason))
+    }
+}

@@ -1,0 +1,5 @@
+//! The session's behaviour, as a specification.
+
+mod every_order;
+mod rig;
+mod rules;
