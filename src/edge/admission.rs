@@ -19,6 +19,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
 
 use super::network::subscriber;
+use crate::telemetry;
 
 /// Addresses whose rates are remembered (3 MiB a limit). An address is forgotten one period after its burst is
 /// whole again, which takes seconds, so that only an attack from tens of thousands of networks comes near.
@@ -123,6 +124,14 @@ pub struct Refused {
     pub retry_after: Duration,
 }
 
+impl Refused {
+    /// Refuses, and counts it.
+    fn by(limit: Limit, retry_after: Duration) -> Self {
+        metrics::counter!(telemetry::RATE_LIMITED, "limit" => limit.label()).increment(1);
+        Self { limit, retry_after }
+    }
+}
+
 /// A clock for rates: the time since some fixed moment.
 #[derive(Clone)]
 pub struct RateClock(Arc<dyn Fn() -> Duration + Send + Sync>);
@@ -178,7 +187,7 @@ impl AddressRates {
         if self.limiter.len() >= self.most {
             self.sweep();
             if self.limiter.len() >= self.most {
-                return Err(Refused { limit: Limit::Addresses, retry_after: SWEEP_INTERVAL });
+                return Err(Refused::by(Limit::Addresses, SWEEP_INTERVAL));
             }
         }
         self.limiter.check_key(&address).map_err(|not_until| refused(limit, &not_until, &self.clock))
@@ -197,7 +206,7 @@ impl AddressRates {
 }
 
 fn refused(limit: Limit, not_until: &NotUntil<Duration>, clock: &RateClock) -> Refused {
-    Refused { limit, retry_after: not_until.wait_time_from(clock.now()) }
+    Refused::by(limit, not_until.wait_time_from(clock.now()))
 }
 
 /// How many connections there are.
@@ -242,7 +251,7 @@ impl Admission {
     pub fn connect(self: &Arc<Self>, client: IpAddr) -> Result<ConnectionGuard, Refused> {
         let subscriber = subscriber(client);
         self.handshakes.check(subscriber, Limit::HandshakesPerAddress)?;
-        let refused = |limit| Err(Refused { limit, retry_after: CONNECTION_RETRY_AFTER });
+        let refused = |limit| Err(Refused::by(limit, CONNECTION_RETRY_AFTER));
         let mut counts = self.counts();
         if counts.all >= self.limits.connections {
             return refused(Limit::Connections);

@@ -264,6 +264,12 @@ mod tests {
     }
 
     #[test]
+    fn the_refusals_of_the_metric_are_problems() {
+        let codes: HashSet<&str> = Kind::ALL.iter().map(|kind| kind.code()).collect();
+        assert!(crate::telemetry::HANDSHAKE_REFUSALS.iter().all(|code| codes.contains(code)));
+    }
+
+    #[test]
     fn a_limit_of_one_address_answers_429_and_one_of_the_node_503() {
         for limit in Limit::ALL {
             let problem = Problem::from(Refused { limit: *limit, retry_after: Duration::from_secs(3) });

@@ -182,7 +182,17 @@ fn the_monotonic_clock_moves_forward() {
 }
 
 #[test]
-fn labels_are_unique() {
-    let labels: std::collections::HashSet<&str> = Limit::ALL.iter().map(|limit| limit.label()).collect();
-    assert_eq!(labels.len(), Limit::ALL.len());
+fn the_limits_are_those_of_the_metric_which_counts_every_refusal() {
+    let labels: Vec<&str> = Limit::ALL.iter().map(|limit| limit.label()).collect();
+    assert_eq!(labels, telemetry::LIMITS);
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        let (admission, _) = admission(Limits { connections: 0, opens: every(1000, 1), ..ample() });
+        assert!(admission.connect(ip("192.0.2.1")).is_err());
+        assert!(admission.open(ip("192.0.2.1")).is_ok());
+        assert!(admission.open(ip("192.0.2.1")).is_err() && admission.open(ip("192.0.2.1")).is_err());
+    });
+    let text = recorder.handle().render();
+    assert!(text.contains("handoff_rate_limited_total{limit=\"connections\"} 1\n"), "{text}");
+    assert!(text.contains("handoff_rate_limited_total{limit=\"opens\"} 2\n"), "{text}");
 }

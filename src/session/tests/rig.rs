@@ -52,7 +52,7 @@ pub(super) fn settings() -> Settings {
 
 pub(super) fn tag(address: u8) -> NetworkTag {
     NetworkTag {
-        key_id: [0; 4],
+        key_id: [1; 4],
         family: Family::V4,
         address: [address; 8],
         prefix: [address; 8],

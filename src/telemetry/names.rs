@@ -1,0 +1,173 @@
+//! Every metric of the relay in one table: name, kind, labels, unit and help.
+//!
+//! Names carry the prefix and the base unit, labels are few and their values finite; no label names a person, an
+//! address or a session. To add a metric, add a row; it is described and, where its labels' values are known,
+//! registered at start, so that a rate over it is right from the first event on.
+
+use metrics::Unit;
+
+use crate::protocol::Role;
+use crate::protocol::close::{CloseReason, Scope};
+
+/// What kind of metric a row is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution over buckets with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// A label and its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// `role`: which app.
+    Role,
+    /// `from`: which app sent it.
+    From,
+    /// `state`: how far a session is.
+    State,
+    /// `reason`: why a connection was closed.
+    CloseReason,
+    /// `reason`: why a session ended.
+    EndReason,
+    /// `reason`: why a join was refused.
+    JoinRefusal,
+    /// `reason`: why a handshake was refused.
+    HandshakeRefusal,
+    /// `limit`: which limit was reached.
+    Limit,
+    /// `version`: of this binary.
+    Version,
+}
+
+/// The states of a session that is not over.
+pub const SESSION_STATES: &[&str] = &["waiting", "joined"];
+
+/// Why a join is refused without ending the session.
+pub const JOIN_REFUSALS: &[CloseReason] =
+    &[CloseReason::StaleFrame, CloseReason::BadJoinProof, CloseReason::UnknownSession];
+
+/// The problem codes that a handshake can be refused with (a test of the edge compares).
+pub const HANDSHAKE_REFUSALS: &[&str] = &[
+    "bad-handshake",
+    "bad-session-id",
+    "going-away",
+    "internal-error",
+    "not-found",
+    "origin-not-allowed",
+    "overloaded",
+    "subprotocol-missing",
+    "too-many-connections",
+    "too-many-handshakes",
+    "too-many-opens",
+    "upgrade-required",
+];
+
+/// The limits of admission (a test of the edge compares).
+pub const LIMITS: &[&str] =
+    &["connections", "connections_per_address", "handshakes_per_address", "opens_per_address", "opens", "addresses"];
+
+impl Label {
+    /// The label's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Role => "role",
+            Self::From => "from",
+            Self::State => "state",
+            Self::CloseReason | Self::EndReason | Self::JoinRefusal | Self::HandshakeRefusal => "reason",
+            Self::Limit => "limit",
+            Self::Version => "version",
+        }
+    }
+
+    /// Every value that the label can have.
+    #[must_use]
+    pub fn values(self) -> Vec<&'static str> {
+        let reasons = CloseReason::ALL.iter();
+        match self {
+            Self::Role | Self::From => Role::BOTH.map(Role::as_str).to_vec(),
+            Self::State => SESSION_STATES.to_vec(),
+            Self::CloseReason => reasons.map(|reason| reason.label()).collect(),
+            Self::EndReason => {
+                reasons.filter(|reason| reason.scope() == Scope::Session).map(|reason| reason.label()).collect()
+            }
+            Self::JoinRefusal => JOIN_REFUSALS.iter().map(|reason| reason.label()).collect(),
+            Self::HandshakeRefusal => HANDSHAKE_REFUSALS.to_vec(),
+            Self::Limit => LIMITS.to_vec(),
+            Self::Version => vec![env!("CARGO_PKG_VERSION")],
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// The name.
+    pub name: &'static str,
+    /// The kind.
+    pub kind: Kind,
+    /// The unit, where it has one.
+    pub unit: Option<Unit>,
+    /// The labels.
+    pub labels: &'static [Label],
+    /// One sentence for operators.
+    pub help: &'static str,
+}
+
+/// How long people take, in seconds, up to the hard lifetime.
+const PEOPLE_SECONDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0];
+
+/// How late a timer may be, in seconds; a quarter of a second is promised.
+const TIMER_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+macro_rules! metrics_table {
+    ($($constant:ident = $name:literal, $kind:expr, $unit:expr, [$($label:ident),*], $help:literal;)*) => {
+        $(#[doc = concat!("`", $name, "`: ", $help)] pub const $constant: &str = $name;)*
+
+        /// Every metric that is counted through `metrics`, in the order of the table.
+        pub const ALL: &[Metric] = &[$(
+            Metric { name: $name, kind: $kind, unit: $unit, labels: &[$(Label::$label),*], help: $help },
+        )*];
+    };
+}
+
+metrics_table! {
+    CONNECTIONS = "handoff_connections", Kind::Gauge, None, [Role], "WebSocket connections that are open.";
+    CONNECTIONS_OPENED = "handoff_connections_opened_total", Kind::Counter, None, [Role],
+        "WebSocket connections that were opened.";
+    CONNECTIONS_CLOSED = "handoff_connections_closed_total", Kind::Counter, None, [Role, CloseReason],
+        "WebSocket connections that the relay closed, by close reason.";
+    SESSIONS = "handoff_sessions", Kind::Gauge, None, [State],
+        "Sessions that are open on this node: waiting for the new app, or joined.";
+    SESSIONS_OPENED = "handoff_sessions_opened_total", Kind::Counter, None, [], "Sessions that were opened.";
+    SESSIONS_JOINED = "handoff_sessions_joined_total", Kind::Counter, None, [],
+        "Sessions that the new app joined.";
+    SESSIONS_ENDED = "handoff_sessions_ended_total", Kind::Counter, None, [EndReason],
+        "Sessions that ended, by reason.";
+    SESSION_JOIN_WAIT = "handoff_session_join_wait_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
+        "Time from opening a session to its join.";
+    SESSION_DURATION = "handoff_session_duration_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
+        "Time from opening a session to its end.";
+    FRAMES_RELAYED = "handoff_frames_relayed_total", Kind::Counter, None, [From],
+        "Data frames that were passed on to the other app.";
+    FRAME_BYTES_RELAYED = "handoff_frame_bytes_relayed_total", Kind::Counter, Some(Unit::Bytes), [From],
+        "Bytes of the data frames that were passed on.";
+    FRAMES_DROPPED = "handoff_frames_dropped_total", Kind::Counter, None, [From],
+        "Data frames that were dropped because the other app was not connected; apps send them again.";
+    JOINS_REFUSED = "handoff_joins_refused_total", Kind::Counter, None, [JoinRefusal],
+        "Joins that were refused without ending the session, by reason.";
+    RESUMES = "handoff_resumes_total", Kind::Counter, None, [Role], "Lost connections that were resumed.";
+    RATE_LIMITED = "handoff_rate_limited_total", Kind::Counter, None, [Limit],
+        "Connections and sessions that a limit refused, by limit.";
+    HANDSHAKES_REFUSED = "handoff_handshakes_refused_total", Kind::Counter, None, [HandshakeRefusal],
+        "WebSocket handshakes that were answered with an HTTP error, by its code.";
+    DEADLINE_OVERSHOOT = "handoff_deadline_overshoot_seconds", Kind::Histogram(TIMER_SECONDS), Some(Unit::Seconds), [],
+        "Time from the deadline of an expired session to its end.";
+    BUILD_INFO = "handoff_build_info", Kind::Gauge, None, [Version], "Always 1; the version of this binary.";
+    START_TIME = "process_start_time_seconds", Kind::Gauge, Some(Unit::Seconds), [],
+        "Start of the process, in seconds since 1970.";
+}
