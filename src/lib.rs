@@ -1,3 +1,4 @@
 //! handoff-relay
 
+pub mod crypto;
 pub mod protocol;
