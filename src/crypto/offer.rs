@@ -129,11 +129,11 @@ impl Offer {
         let mut nonce = [0; response::NONCE_BYTES];
         rng.fill_bytes(&mut nonce);
         let mut response = Response::new(session, enc, &nonce, &*context.export(schedule::RESPONSE_EXPORT)?);
-        let (header, ciphertext) = response.seal(FrameKind::Reply, &hello_hash, &message::encode_reply(device))?;
+        let (header, ciphertext) = response.seal(FrameKind::Reply, &hello_hash, &message::encode_device(device))?;
         let reply_frame = header.frame(&[nonce.as_slice(), &ciphertext].concat());
         let reply_hash = schedule::reply_hash(&hello_hash, &nonce, &ciphertext);
 
-        let code = CheckCode::derive(&*context.export(&schedule::code_export(&reply_hash))?);
+        let code = CheckCode::derive(*context.export(&schedule::code_export(&reply_hash))?);
         let channel = AwaitingCode { response, context, reply_hash, peer_key, code };
         Ok(OpenedHello { channel, peer, reply_frame })
     }

@@ -71,7 +71,7 @@ impl Response {
         Header { from: Role::Old, kind, seq: self.next }
     }
 
-    /// `nonce_i`: the base nonce, with the number XORed into its low 8 bytes.
+    /// `nonce_i`: the base nonce, with the number in its low 8 bytes, by exclusive or.
     fn nonce(&self) -> [u8; 12] {
         let mut nonce = **self.base_nonce;
         nonce.iter_mut().rev().zip(self.next.to_be_bytes().into_iter().rev()).for_each(|(to, from)| *to ^= from);
