@@ -170,3 +170,7 @@ macro_rules! opaque {
     };
 }
 use opaque;
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test that overflows is a failed test")]
+mod tests;
