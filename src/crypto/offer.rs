@@ -141,13 +141,9 @@ impl Offer {
 
 /// The encapsulated key and the ciphertext of a hello frame.
 fn split_hello(frame: &[u8]) -> Result<(&[u8], &[u8]), ChannelError> {
-    match Header::decode(frame) {
-        Ok((HELLO, body)) => {
-            let (length, rest) = body.split_first_chunk().ok_or(ChannelError::DoesNotOpen)?;
-            rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(ChannelError::DoesNotOpen)
-        }
-        _ => Err(ChannelError::DoesNotOpen),
-    }
+    let Ok((HELLO, body)) = Header::decode(frame) else { return Err(ChannelError::DoesNotOpen) };
+    let (length, rest) = body.split_first_chunk().ok_or(ChannelError::DoesNotOpen)?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(ChannelError::DoesNotOpen)
 }
 
 /// What an accepted hello gives.

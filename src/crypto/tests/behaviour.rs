@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use zeroize::ZeroizeOnDrop;
 
-use super::transcript::Inputs;
+use super::inputs::Inputs;
 use super::*;
 use crate::protocol::frame::Header;
 use crate::protocol::ids::JoinHash;

@@ -3,8 +3,9 @@
 
 mod behaviour;
 mod hpke_vectors;
+mod inputs;
+mod model;
 mod refusals;
-mod transcript;
 mod vectors;
 
 use std::collections::VecDeque;

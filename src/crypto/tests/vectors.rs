@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 
 use super::super::padding;
-use super::transcript::{Derived, Handshake, Inputs, Transfer, fixed, header, pad};
+use super::inputs::{Inputs, fixed};
+use super::model::{Derived, Handshake, Transfer, header, pad};
 use super::*;
 use crate::protocol::frame::FrameKind;
 use crate::protocol::ids::{JoinHash, PublishedKey};
@@ -267,7 +268,7 @@ fn transfer_vectors(suite: Suite) -> TransferFile {
     let inputs = Inputs::of(suite);
     let handshake = Handshake::of(&inputs);
     let credential = |size: usize| -> Vec<u8> {
-        (0_u32..).flat_map(|block| transcript::sha256(&[b"credential", &block.to_be_bytes()])).take(size).collect()
+        (0_u32..).flat_map(|block| model::sha256(&[b"credential", &block.to_be_bytes()])).take(size).collect()
     };
     let transfer = |name, size| Transfer::of(name, &inputs, &handshake, &credential(size));
     let acknowledgement = |description: &str, direction, seq| Acknowledgement {
