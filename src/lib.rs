@@ -9,6 +9,7 @@
     expect(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "a panic in a test is a failed test")
 )]
 
+pub mod config;
 pub mod directory;
 pub mod edge;
 pub mod keyed_hash;

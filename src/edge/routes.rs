@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -64,7 +64,10 @@ pub fn operators(config: &mut web::ServiceConfig) {
 /// The OpenAPI document of the HTTP side.
 #[derive(OpenApi, Debug)]
 #[openapi(
-    info(title = "handoff-relay", description = "Hands an app's credential over to a new phone; see docs/protocol.md."),
+    info(
+        title = "handoff-relay",
+        description = "Hands an app's credential over to a new phone; see docs/protocol.md."
+    ),
     paths(connect, healthz, readyz, metrics, version, openapi),
     components(schemas(super::problem::Body))
 )]
