@@ -12,7 +12,7 @@ use serde::Serialize;
 use tracing::debug;
 use utoipa::{OpenApi, ToSchema};
 
-use super::admission::{Admission, ConnectionGuard};
+use super::admission::{Admission, ConnectionGuard, Refused};
 use super::client_addr::{ClientAddress, ForwardingHeader, from_headers};
 use super::network::NetworkTagger;
 use super::problem::{Kind, Problem};
@@ -117,15 +117,24 @@ async fn connect(
     payload: web::Payload,
     edge: web::Data<Edge>,
 ) -> Result<HttpResponse, Problem> {
-    let (session, role) = path.into_inner();
+    shake_hands(&request, path.into_inner(), payload, &edge).inspect_err(count_refusal)
+}
+
+fn shake_hands(
+    request: &HttpRequest,
+    (session, role): (String, String),
+    payload: web::Payload,
+    edge: &Edge,
+) -> Result<HttpResponse, Problem> {
     let role = Role::BOTH.into_iter().find(|known| known.as_str() == role).ok_or(Kind::NotFound)?;
     let session: SessionId = session.parse().map_err(|_| Kind::BadSessionId)?;
     check_handshake(request.headers(), &edge.allowed_origins)?;
-    let client = client(&request, &edge)?;
-    let guard = admit(&edge, client, session, role).inspect_err(count_refusal)?;
-    let cord = request.conn_data::<Cord>().ok_or(Kind::InternalError)?.clone();
+    let client = client(request, edge)?;
+    let guard = admit(edge, client, session, role)?;
+    // Without a file descriptor to spare, a connection could not be ended for certain.
+    let cord = request.conn_data::<Cord>().ok_or(Problem::retry_after(Kind::Overloaded, BUSY_RETRY_AFTER))?.clone();
     let party = Party { session, role, tag: edge.tagger.tag_client(client) };
-    socket::accept(&request, payload, party, Arc::clone(&edge.relay), cord, guard)
+    socket::accept(request, payload, party, Arc::clone(&edge.relay), cord, guard)
         .map_err(|_| Kind::BadHandshake.into())
 }
 
@@ -159,14 +168,18 @@ fn admit(edge: &Edge, client: ClientAddress, session: SessionId, role: Role) -> 
     if !edge.ready.load(Ordering::Relaxed) {
         return Err(Problem::retry_after(Kind::GoingAway, BUSY_RETRY_AFTER));
     }
-    let guard = edge.admission.connect(client.for_limits())?;
+    let guard = edge.admission.connect(client.for_limits()).inspect_err(count_limit)?;
     if role == Role::Old && !edge.relay.registry().knows(session) {
         if !edge.relay.registry().has_room() {
             return Err(Problem::retry_after(Kind::Overloaded, BUSY_RETRY_AFTER));
         }
-        guard.open()?;
+        guard.open().inspect_err(count_limit)?;
     }
     Ok(guard)
+}
+
+fn count_limit(refused: &Refused) {
+    metrics::counter!(telemetry::RATE_LIMITED, "limit" => refused.limit.label()).increment(1);
 }
 
 fn count_refusal(problem: &Problem) {

@@ -55,18 +55,16 @@ impl SessionId {
 
 /// The text or bytes are not a random UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the session id must be a version 4 UUID in its 36-character hyphenated form")]
+#[error("the session id must be a version 4 UUID in its lower-case, 36-character hyphenated form")]
 pub struct BadSessionId;
 
 impl FromStr for SessionId {
     type Err = BadSessionId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = Self::checked(Uuid::try_parse(text).map_err(|_| BadSessionId)?)?;
         // The other spellings of a UUID would let one session have several paths.
-        if text.len() != uuid::fmt::Hyphenated::LENGTH {
-            return Err(BadSessionId);
-        }
-        Self::checked(Uuid::try_parse(text).map_err(|_| BadSessionId)?)
+        if id.to_path_segment() == text { Ok(id) } else { Err(BadSessionId) }
     }
 }
 
@@ -265,6 +263,7 @@ mod tests {
         assert_eq!(id.to_path_segment(), PATH);
         for other in [
             "0f0e0d0c0b0a49088706050403020100",
+            "0F0E0D0C-0B0A-4908-8706-050403020100",
             "{0f0e0d0c-0b0a-4908-8706-050403020100}",
             "urn:uuid:0f0e0d0c-0b0a-4908-8706-050403020100",
             "0f0e0d0c-0b0a-1908-8706-050403020100",

@@ -215,6 +215,10 @@ impl QrPayload {
             return Err(QrError::TooLong);
         }
         let bytes = Zeroizing::new(base45::decode(encoded).map_err(|_| QrError::BadText)?);
+        // RFC 9285 section 6: a group whose value is too large must be refused, and the decoder cuts it off instead.
+        if Zeroizing::new(base45::encode(&*bytes)).as_str() != encoded {
+            return Err(QrError::BadText);
+        }
         Self::decode(&bytes)
     }
 }
@@ -325,6 +329,7 @@ mod tests {
         assert_eq!(QrPayload::decode(&[good.as_slice(), b"x"].concat()), Err(QrError::TooLong));
         assert_eq!(QrPayload::from_text("https://example.com/"), Err(QrError::Foreign));
         assert_eq!(QrPayload::from_text("HO:abc"), Err(QrError::BadText));
+        assert_eq!(QrPayload::from_text("HO:ZZ"), Err(QrError::BadText), "a last group above 255");
         assert_eq!(QrPayload::from_text(&format!("HO:{}", "A".repeat(10_000))), Err(QrError::TooLong));
     }
 

@@ -57,6 +57,11 @@ pub struct Gone {
     pub connection: ConnectionId,
 }
 
+/// Node to session: the node shuts down.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct GoAway;
+
 /// Session to socket: send this.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -91,6 +91,14 @@ impl Relay {
         format!("{:016x}", u64::from_be_bytes(self.tag_key.hash("session", session.as_bytes())))
     }
 
+    /// Tells every session that the node shuts down, and waits until each has closed its connections politely.
+    pub async fn shut_down(&self) {
+        for actor in self.registry.actors() {
+            // A session that is gone has nobody to tell.
+            actor.send(message::GoAway).await.ok();
+        }
+    }
+
     /// The sessions of this node.
     #[must_use]
     pub fn registry(&self) -> &Registry {

@@ -62,6 +62,15 @@ impl Registry {
         actor
     }
 
+    /// The actors of all sessions that run here.
+    pub(super) fn actors(&self) -> Vec<Addr<SessionActor>> {
+        let actors = |shard: &Mutex<HashMap<SessionId, Entry>>| -> Vec<_> {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.values().map(|entry| entry.actor.clone()).collect()
+        };
+        self.shards.iter().flat_map(actors).collect()
+    }
+
     /// Whether a session runs here.
     #[must_use]
     pub fn knows(&self, session: SessionId) -> bool {

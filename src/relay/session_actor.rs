@@ -12,7 +12,7 @@ use actix::prelude::*;
 use tracing::{Span, debug, info, warn};
 
 use super::link::{Congested, Link};
-use super::message::{Attach, Deliver, Gone, Inbound, WireEvent};
+use super::message::{Attach, Deliver, GoAway, Gone, Inbound, WireEvent};
 use super::registry::{Permit, RegistryEntry};
 use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX, notes};
 use crate::directory::{Answer, Unavailable};
@@ -130,7 +130,7 @@ impl SessionActor {
         match self.relay.open_policy.authorize(token, since_epoch.as_secs()) {
             Ok(()) => true,
             Err(refused) => {
-                info!(%refused, "opening refused");
+                info!(%refused, "open refused");
                 false
             }
         }
@@ -205,6 +205,14 @@ impl Handler<Gone> for SessionActor {
             link.release();
         }
         self.drive(ctx, |actor, _| actor.session.handle_disconnect(connection));
+    }
+}
+
+impl Handler<GoAway> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: GoAway, ctx: &mut Self::Context) {
+        self.drive(ctx, |actor, now| actor.session.handle_shutdown(now));
     }
 }
 

@@ -246,6 +246,14 @@ impl Session {
         }
     }
 
+    /// The node shuts down: every connection is told to try elsewhere.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        let ids: Vec<ConnectionId> = self.connections.iter().map(|c| c.id).collect();
+        for id in ids {
+            self.close(id, CloseReason::GoingAway, None, now);
+        }
+    }
+
     /// A connection is gone.
     pub fn handle_disconnect(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };

@@ -461,6 +461,15 @@ fn a_session_stays_while_nobody_is_there() {
 }
 
 #[test]
+fn a_node_that_shuts_down_tells_every_connection_to_try_elsewhere() {
+    let (mut rig, old, new) = joined();
+    rig.session.handle_shutdown(rig.now);
+    rig.pump();
+    assert_eq!((rig.closed(old), rig.closed(new)), (Some(CloseReason::GoingAway), Some(CloseReason::GoingAway)));
+    assert_eq!(rig.ended(), None, "the session itself goes on");
+}
+
+#[test]
 fn a_directory_that_does_not_answer_is_overload() {
     let mut rig = Rig::new();
     let old = rig.connect(Role::Old);
