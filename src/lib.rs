@@ -2,13 +2,17 @@
 //!
 //! Reading order, bottom up; a lower module never imports a higher one: [`protocol`] (what travels), [`crypto`] (the
 //! end-to-end channel, which the relay never sees), [`session`] (one transfer as a state machine), [`directory`]
-//! (where sessions are), [`relay`] (the actors that run them), [`edge`] (HTTP and WebSocket).
+//! (where sessions are), [`relay`] (the actors that run them), [`edge`] (HTTP and WebSocket), [`app`] (the wiring),
+//! [`cli`] (the commands). Beside them, known to all: [`config`] and [`telemetry`].
 
 #![cfg_attr(
     test,
     expect(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "a panic in a test is a failed test")
 )]
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod crypto;
 pub mod directory;
 pub mod edge;

@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn sound_frames_pass_whole() {
-        for (first, length) in [(0x82, 0), (0x82, 125), (0x82, 126), (0x82, 65_536), (0x81, 16_384), (0x88, 2), (0x89, 125)]
+        for (first, length) in
+            [(0x82, 0), (0x82, 125), (0x82, 126), (0x82, 65_536), (0x81, 16_384), (0x88, 2), (0x89, 125)]
         {
             let mut bytes = frame(first, length);
             bytes.extend(vec![0; usize::try_from(length).unwrap()]);

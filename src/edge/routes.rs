@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -48,9 +48,13 @@ pub struct Edge {
 pub fn public(config: &mut web::ServiceConfig) {
     config
         .route("/v1/sessions/{session}/{role}", web::get().to(connect))
-        .route("/healthz", web::get().to(healthz))
-        .route("/readyz", web::get().to(readyz))
+        .configure(health)
         .default_service(web::to(nothing_here));
+}
+
+/// The paths for whoever decides whether this node gets traffic.
+pub fn health(config: &mut web::ServiceConfig) {
+    config.route("/healthz", web::get().to(healthz)).route("/readyz", web::get().to(readyz));
 }
 
 /// The paths for operators: on a listener of their own, or beside the public ones.
@@ -64,7 +68,10 @@ pub fn operators(config: &mut web::ServiceConfig) {
 /// The OpenAPI document of the HTTP side.
 #[derive(OpenApi, Debug)]
 #[openapi(
-    info(title = "handoff-relay", description = "Hands an app's credential over to a new phone; see docs/protocol.md."),
+    info(
+        title = "handoff-relay",
+        description = "Hands an app's credential over to a new phone; see docs/protocol.md."
+    ),
     paths(connect, healthz, readyz, metrics, version, openapi),
     components(schemas(super::problem::Body))
 )]

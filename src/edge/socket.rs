@@ -48,8 +48,17 @@ pub(super) fn accept(
     let connection = relay.next_connection();
     let span = tracing::debug_span!("connection", connection = connection.0, role = %party.role);
     let guarded = Guarded::new(payload, Rc::clone(&violation));
-    let socket =
-        Socket { connection, party, relay, cord: Some(cord), violation, session: None, is_closing: false, span, _guard: guard };
+    let socket = Socket {
+        connection,
+        party,
+        relay,
+        cord: Some(cord),
+        violation,
+        session: None,
+        is_closing: false,
+        span,
+        _guard: guard,
+    };
     WsResponseBuilder::new(socket, request, guarded)
         .protocols(&[SUBPROTOCOL])
         .frame_size(limits::MAX_FRAME_BYTES)

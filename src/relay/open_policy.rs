@@ -20,7 +20,8 @@ use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
 
 use crate::protocol::ids::OpenToken;
-use jwks::{BadJwks, Keys};
+pub use jwks::BadJwks;
+use jwks::Keys;
 
 /// Who may open a session.
 #[derive(Debug)]

@@ -1,0 +1,279 @@
+//! The wiring of `handoff serve`: from settings to running listeners, and down again.
+//!
+//! Decides nothing itself. Listeners and the stop signal are arguments, so that tests and the demo run the same relay.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use actix_web::dev::{Extensions, Server, ServerHandle};
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, HttpServer, web};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tracing::{error, info};
+
+use crate::config::{ClientAddressHeader, OpenPolicy as Policy, Settings};
+use crate::directory::memory::MemoryDirectory;
+use crate::edge::admission::{Admission, Limits, Rate, RateClock};
+use crate::edge::client_addr::ForwardingHeader;
+use crate::edge::network::{BadDatabase, Databases, NetworkTagger};
+use crate::edge::routes::{self, Edge};
+use crate::keyed_hash::HashKey;
+use crate::protocol::limits::FIRST_MESSAGE_TIMEOUT;
+use crate::relay::link::Cord;
+use crate::relay::open_policy::{BadJwks, JwtSettings, JwtVerifier, OpenPolicy};
+use crate::relay::{Clocks, Relay};
+use crate::session;
+
+/// Time that sent data may stay unacknowledged before the kernel gives a connection up: the second line behind the
+/// session's own silence timeout, for sockets that are stuck in writing.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time between sweeps of what has a limited life.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why the relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A database file cannot be used.
+    #[error(transparent)]
+    Database(#[from] BadDatabase),
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Jwks(#[from] BadJwks),
+    /// The server cannot start.
+    #[error("the server cannot start: {0}")]
+    Server(#[from] io::Error),
+}
+
+/// The sockets that the relay answers on.
+#[derive(Debug)]
+pub struct Listeners {
+    public: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what the settings name; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`] with the address.
+    pub fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let public = listen(settings.server.listen)?;
+        let metrics = settings.server.metrics_listen.map(listen).transpose()?;
+        Ok(Self { public, metrics })
+    }
+
+    /// Where apps connect.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Where metrics are served, if apart.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.metrics.as_ref().map(TcpListener::local_addr).transpose()
+    }
+}
+
+/// A relay that is ready to run.
+#[derive(Debug)]
+pub struct Node {
+    edge: web::Data<Edge>,
+    directory: Arc<MemoryDirectory>,
+    workers: Option<usize>,
+}
+
+impl Node {
+    /// Puts the parts together; reads keys, databases and certificates.
+    ///
+    /// # Errors
+    /// [`StartError`] with what cannot be used.
+    pub fn new(settings: &Settings, metrics: PrometheusHandle) -> Result<Self, StartError> {
+        let sessions = session::Settings {
+            lifetime: settings.session.lifetime,
+            intervals: settings.session.intervals(),
+            refuse: settings.network.refuse,
+        };
+        let clocks = Clocks { monotonic, wall };
+        let directory = Arc::new(MemoryDirectory::new(sessions.clone(), monotonic));
+        let shared: Arc<dyn crate::directory::Directory> = Arc::<MemoryDirectory>::clone(&directory);
+        let mut rng = rand::rng();
+        let tag_key = HashKey::random(&mut rng);
+        let relay = Relay::new(sessions, shared, open_policy(settings)?, settings.limits.sessions, tag_key, clocks);
+        let network = &settings.network;
+        let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
+        let network_key = network.tag_key.as_ref().map_or_else(|| HashKey::random(&mut rng), |key| HashKey::new(*key.expose()));
+        let edge = web::Data::new(Edge {
+            relay,
+            admission: Admission::new(limits(&settings.limits), RateClock::monotonic()),
+            tagger: NetworkTagger::new(network_key, databases),
+            forwarding_header: match settings.server.client_address_header {
+                ClientAddressHeader::XForwardedFor => ForwardingHeader::XForwardedFor,
+                ClientAddressHeader::Forwarded => ForwardingHeader::Forwarded,
+            },
+            trusted_proxies: settings.server.trusted_proxies.clone(),
+            allowed_origins: settings.server.allowed_origins.clone(),
+            metrics,
+            ready: AtomicBool::new(true),
+        });
+        Ok(Self { edge, directory, workers: settings.server.workers })
+    }
+
+    /// Runs until `stop` is done, then tells every app to try elsewhere and ends.
+    ///
+    /// # Errors
+    /// [`StartError`] if a listener cannot be served.
+    pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let Listeners { public, metrics } = listeners;
+        let operators = match metrics {
+            Some(listener) => Some(self.serve_operators(listener)?),
+            None => None,
+        };
+        let server = self.serve(public, operators.is_none())?;
+        let handles: Vec<ServerHandle> = operators.iter().chain([&server]).map(Server::handle).collect();
+        for server in operators.into_iter().chain([server]) {
+            drop(actix_web::rt::spawn(server));
+        }
+        tokio::select! {
+            () = stop => {}
+            () = self.upkeep() => {}
+        }
+        info!("shutting down");
+        self.edge.ready.store(false, Ordering::Relaxed);
+        self.edge.relay.shut_down().await;
+        for handle in handles {
+            handle.stop(true).await;
+        }
+        Ok(())
+    }
+
+    /// Reads keys and certificates again when called; what cannot be read is reported, and the old ones stay.
+    pub fn reloader(&self) -> impl Fn() + use<> {
+        let edge = self.edge.clone();
+        move || report("keys", edge.relay.open_policy().reload())
+    }
+
+    fn serve(&self, listener: TcpListener, with_operators: bool) -> Result<Server, StartError> {
+        let edge = self.edge.clone();
+        let server = HttpServer::new(move || {
+            let app = App::new().app_data(edge.clone());
+            let app = if with_operators { app.configure(routes::operators) } else { app };
+            app.configure(routes::public)
+        })
+        .on_connect(prepare_socket)
+        .client_request_timeout(FIRST_MESSAGE_TIMEOUT)
+        // No lingering: after the last byte the relay closes TCP first, and at once.
+        .client_disconnect_timeout(Duration::ZERO)
+        .shutdown_timeout(1)
+        .disable_signals();
+        let server = match self.workers {
+            Some(workers) => server.workers(workers),
+            None => server,
+        };
+        let server = server.listen(listener)?;
+        Ok(server.run())
+    }
+
+    fn serve_operators(&self, listener: TcpListener) -> Result<Server, StartError> {
+        let edge = self.edge.clone();
+        let app = move || App::new().app_data(edge.clone()).configure(routes::operators).configure(routes::health);
+        Ok(HttpServer::new(app).workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
+    }
+
+    async fn upkeep(&self) {
+        let mut interval = actix_web::rt::time::interval(UPKEEP_INTERVAL);
+        loop {
+            interval.tick().await;
+            self.directory.sweep();
+            self.edge.admission.upkeep();
+            // Histograms keep every sample until somebody looks.
+            self.edge.metrics.run_upkeep();
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        // A burst of activations arrives faster than it is accepted.
+        socket.listen(4096)?;
+        Ok(TcpListener::from(socket))
+    };
+    bind().map_err(|source| StartError::Listen { address, source })
+}
+
+fn prepare_socket(io: &dyn std::any::Any, extensions: &mut Extensions) {
+    let tls = io.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
+    let Some(tcp) = tls.map(|tls| tls.get_ref().0).or_else(|| io.downcast_ref::<TcpStream>()) else { return };
+    let socket = socket2::SockRef::from(tcp);
+    let prepared = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)));
+    match prepared.and_then(|()| socket.try_clone()) {
+        Ok(duplicate) => drop(extensions.insert(Cord::new(duplicate))),
+        // Without a cord the handshake is refused.
+        Err(problem) => error!(%problem, "a connection cannot be prepared"),
+    }
+}
+
+fn open_policy(settings: &Settings) -> Result<OpenPolicy, BadJwks> {
+    let open = &settings.open;
+    match (open.effective_policy(), &open.jwks_file, &open.audience) {
+        (Policy::Jwt, Some(jwks_file), Some(audience)) => JwtVerifier::load(JwtSettings {
+            jwks_file: jwks_file.clone(),
+            audience: audience.clone(),
+            issuer: open.issuer.clone(),
+            leeway: open.leeway,
+        })
+        .map(|verifier| OpenPolicy::Jwt(Box::new(verifier))),
+        _ => Ok(OpenPolicy::Anyone),
+    }
+}
+
+fn limits(limits: &crate::config::Limits) -> Limits {
+    let rate = |per_second: f64, burst: u32| Rate {
+        period: Duration::try_from_secs_f64(per_second.recip()).unwrap_or(Duration::MAX),
+        burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
+    };
+    Limits {
+        connections: limits.connections,
+        connections_per_address: limits.connections_per_address,
+        handshakes_per_address: rate(limits.handshakes_per_second_per_address, limits.handshakes_burst_per_address),
+        opens_per_address: rate(limits.opens_per_second_per_address, limits.opens_burst_per_address),
+        opens: rate(limits.opens_per_second, limits.opens_burst),
+    }
+}
+
+fn report(what: &str, outcome: Result<(), impl std::error::Error>) {
+    match outcome {
+        Ok(()) => info!(what, "reloaded"),
+        Err(problem) => error!(what, %problem, "not reloaded; the old one stays"),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+fn monotonic() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+fn wall() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,62 @@
+//! The `handoff` command: arguments in, exit code out.
+//!
+//! Standard output carries what was asked for, standard error what went wrong and the log. With `--json` each line of
+//! standard output is one JSON object with an `event`.
+
+mod exit;
+mod output;
+mod serve;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use utoipa::OpenApi as _;
+
+pub use exit::Exit;
+use output::Output;
+
+use crate::edge::routes::ApiDoc;
+
+/// Hands an app's credential over to a new phone, end-to-end encrypted, through a relay that can read nothing.
+#[derive(Debug, Parser)]
+#[command(name = "handoff", version, propagate_version = true, after_help = exit::HELP)]
+pub struct Cli {
+    /// Without a command, the relay runs with its defaults.
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// Print one JSON object a line instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Serve>),
+    /// Print the OpenAPI document of the relay's HTTP side
+    Openapi,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Runs the command.
+    #[must_use]
+    pub fn run(self) -> Exit {
+        let output = Output::new(self.json);
+        match self.command.unwrap_or_else(|| Command::Serve(Box::default())) {
+            Command::Serve(serve) => serve.run(output),
+            Command::Openapi => {
+                output.raw(&ApiDoc::openapi().to_pretty_json().unwrap_or_default());
+                Exit::Success
+            }
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "handoff", &mut script);
+                output.raw(&String::from_utf8_lossy(&script));
+                Exit::Success
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Standard output and standard error: lines for people, or one JSON object a line.
+
+use std::fmt::Display;
+use std::io::{Write as _, stderr, stdout};
+
+use serde_json::Value;
+
+/// Where a command writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether events are wanted instead of text.
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Something happened: `text` for people, `event` for machines.
+    pub(super) fn say(self, text: &str, event: &Value) {
+        if self.json { self.raw(&event.to_string()) } else { self.raw(text) }
+    }
+
+    /// Prints a line on standard output as it is.
+    pub(super) fn raw(self, text: &str) {
+        // If nobody reads any more, there is nobody left to tell.
+        writeln!(stdout().lock(), "{text}").ok();
+    }
+
+    /// Prints what went wrong on standard error.
+    pub(super) fn error(self, problem: &dyn Display) {
+        writeln!(stderr().lock(), "handoff: {problem}").ok();
+    }
+}

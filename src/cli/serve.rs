@@ -1,0 +1,116 @@
+//! `handoff serve`: the relay.
+
+use std::time::SystemTime;
+
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Exit;
+use super::output::Output;
+use crate::app::{Listeners, Node};
+use crate::config::{Args, Loaded};
+use crate::telemetry;
+
+/// Run the relay (what runs without a command)
+///
+/// Settings come from flags, then environment variables (HANDOFF_SECTION__KEY), then the file, then defaults.
+/// SIGTERM and Ctrl-C end it politely, SIGHUP makes it read keys and certificates again.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = "Examples:
+  handoff serve
+  handoff serve --listen 0.0.0.0:8443 --open-policy jwt --jwks-file keys.json --audience handoff
+  HANDOFF_SESSION__LIFETIME=120s handoff serve --print-config")]
+pub(super) struct Serve {
+    #[command(flatten)]
+    settings: Args,
+
+    /// Print the effective settings and where they come from, and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+impl Serve {
+    pub(super) fn run(self, output: Output) -> Exit {
+        let loaded = match Loaded::load(&self.settings, std::env::vars_os()) {
+            Ok(loaded) => loaded,
+            Err(problem) => {
+                output.error(&problem);
+                return Exit::Config;
+            }
+        };
+        if self.print_config {
+            output.raw(loaded.print_config().trim_end());
+            return Exit::Success;
+        }
+        match start(&loaded, output) {
+            Ok(()) => Exit::Success,
+            Err(problem) => {
+                output.error(&format_args!("{problem:#}"));
+                Exit::CannotRun
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+fn start(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
+    let settings = &loaded.settings;
+    telemetry::logs::start(settings.log.format, &settings.log.filter)?;
+    let metrics = telemetry::install_metrics(SystemTime::now())?;
+    for warning in loaded.warnings(telemetry::max_open_files()) {
+        tracing::warn!("{warning}");
+    }
+    actix_web::rt::System::new().block_on(async {
+        // Before anything is announced, so that no signal is missed.
+        let signals = Signals::install()?;
+        let listeners = Listeners::bind(settings)?;
+        let node = Node::new(settings, metrics)?;
+        announce(&listeners, settings.server.tls_certificate.is_some(), output)?;
+        let reloading = node.reloader();
+        node.run(listeners, signals.until_stop(reloading)).await?;
+        Ok(())
+    })
+}
+
+fn announce(listeners: &Listeners, tls: bool, output: Output) -> anyhow::Result<()> {
+    let address = listeners.address()?;
+    let metrics = listeners.metrics_address()?;
+    let scheme = if tls { "wss" } else { "ws" };
+    let is_default = address.port() == 8080 && address.ip().is_loopback();
+    let relay = if is_default { String::new() } else { format!(" --relay {scheme}://{address}") };
+    let text = format!(
+        "The relay listens on {scheme}://{address}. Try it in two more terminals:\n\n  \
+         handoff old --credential README.md --qr-out qr.png{relay}\n  \
+         handoff new --qr-image qr.png --out received.md{relay}\n\n\
+         Or everything in one: handoff demo\n"
+    );
+    output.say(&text, &json!({"event": "listening", "address": address, "metrics_address": metrics, "tls": tls}));
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Done when the process is asked to end.
+    async fn until_stop(mut self, reload: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(),
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `[network]`: what the relay knows about where the two phones are, and what it refuses.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bad, SecretKey};
+use crate::session::network_tag::Refuse;
+
+/// Where the two phones are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// Which autonomous system an address is in.
+    pub asn_database: Option<PathBuf>,
+    /// Which country an address is in.
+    pub country_database: Option<PathBuf>,
+    /// Which verdicts end a session.
+    pub refuse: Refuse,
+    /// Addresses are hashed with it. Nodes that serve the same sessions need the same, or their verdicts are unknown;
+    /// without one, each process makes its own.
+    pub tag_key: Option<SecretKey>,
+}
+
+impl Network {
+    pub(super) fn check(&self) -> Result<(), Bad> {
+        let can_tell = self.refuse != Refuse::DifferentCountry || self.country_database.is_some();
+        Bad::unless(can_tell, "network.refuse", "needs network.country_database: no country would ever be known")
+    }
+}
