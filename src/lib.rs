@@ -1,8 +1,8 @@
 //! A relay that hands an app's credential over to a new phone, and the client library for both phones.
 //!
-//! Reading order, bottom up; a lower module never imports a higher one: [`protocol`] (what travels), [`session`] (one
-//! transfer as a state machine), [`directory`] (where sessions are), [`relay`] (the actors that run them), [`edge`]
-//! (HTTP and WebSocket).
+//! Reading order, bottom up; a lower module never imports a higher one: [`protocol`] (what travels), [`crypto`] (the
+//! end-to-end channel, which the relay never sees), [`session`] (one transfer as a state machine), [`directory`]
+//! (where sessions are), [`relay`] (the actors that run them), [`edge`] (HTTP and WebSocket).
 
 #![cfg_attr(
     test,
@@ -10,6 +10,7 @@
 )]
 
 pub mod config;
+pub mod crypto;
 pub mod directory;
 pub mod edge;
 pub mod keyed_hash;
