@@ -21,6 +21,7 @@ use crate::edge::admission::{Admission, Limits, Rate, RateClock};
 use crate::edge::client_addr::ForwardingHeader;
 use crate::edge::network::{BadDatabase, Databases, NetworkTagger};
 use crate::edge::routes::{self, Edge};
+use crate::edge::tls::{self, BadCertificate, Certificate};
 use crate::keyed_hash::HashKey;
 use crate::protocol::limits::FIRST_MESSAGE_TIMEOUT;
 use crate::relay::link::Cord;
@@ -52,6 +53,15 @@ pub enum StartError {
     /// The key file cannot be used.
     #[error(transparent)]
     Jwks(#[from] BadJwks),
+    /// Tokens are asked for, and nothing is there to verify them with.
+    #[error("open.policy = \"jwt\" needs open.jwks_file and open.audience")]
+    NoKeys,
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] BadCertificate),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
     /// The server cannot start.
     #[error("the server cannot start: {0}")]
     Server(#[from] io::Error),
@@ -97,6 +107,7 @@ impl Listeners {
 pub struct Node {
     edge: web::Data<Edge>,
     directory: Arc<MemoryDirectory>,
+    certificate: Option<Arc<Certificate>>,
     workers: Option<usize>,
 }
 
@@ -119,7 +130,8 @@ impl Node {
         let relay = Relay::new(sessions, shared, open_policy(settings)?, settings.limits.sessions, tag_key, clocks);
         let network = &settings.network;
         let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
-        let network_key = network.tag_key.as_ref().map_or_else(|| HashKey::random(&mut rng), |key| HashKey::new(*key.expose()));
+        let network_key =
+            network.tag_key.as_ref().map_or_else(|| HashKey::random(&mut rng), |key| HashKey::new(*key.expose()));
         let edge = web::Data::new(Edge {
             relay,
             admission: Admission::new(limits(&settings.limits), RateClock::monotonic()),
@@ -133,7 +145,11 @@ impl Node {
             metrics,
             ready: AtomicBool::new(true),
         });
-        Ok(Self { edge, directory, workers: settings.server.workers })
+        let certificate = match (&settings.server.tls_certificate, &settings.server.tls_key) {
+            (Some(chain), Some(key)) => Some(Certificate::load(chain, key)?),
+            _ => None,
+        };
+        Ok(Self { edge, directory, certificate, workers: settings.server.workers })
     }
 
     /// Runs until `stop` is done, then tells every app to try elsewhere and ends.
@@ -167,7 +183,13 @@ impl Node {
     /// Reads keys and certificates again when called; what cannot be read is reported, and the old ones stay.
     pub fn reloader(&self) -> impl Fn() + use<> {
         let edge = self.edge.clone();
-        move || report("keys", edge.relay.open_policy().reload())
+        let certificate = self.certificate.clone();
+        move || {
+            report("keys", edge.relay.open_policy().reload());
+            if let Some(certificate) = &certificate {
+                report("certificate", certificate.reload());
+            }
+        }
     }
 
     fn serve(&self, listener: TcpListener, with_operators: bool) -> Result<Server, StartError> {
@@ -187,7 +209,10 @@ impl Node {
             Some(workers) => server.workers(workers),
             None => server,
         };
-        let server = server.listen(listener)?;
+        let server = match &self.certificate {
+            Some(certificate) => server.listen_rustls_0_23(listener, tls::server_config(Arc::clone(certificate))?)?,
+            None => server.listen(listener)?,
+        };
         Ok(server.run())
     }
 
@@ -233,18 +258,17 @@ fn prepare_socket(io: &dyn std::any::Any, extensions: &mut Extensions) {
     }
 }
 
-fn open_policy(settings: &Settings) -> Result<OpenPolicy, BadJwks> {
+fn open_policy(settings: &Settings) -> Result<OpenPolicy, StartError> {
     let open = &settings.open;
-    match (open.effective_policy(), &open.jwks_file, &open.audience) {
-        (Policy::Jwt, Some(jwks_file), Some(audience)) => JwtVerifier::load(JwtSettings {
-            jwks_file: jwks_file.clone(),
-            audience: audience.clone(),
-            issuer: open.issuer.clone(),
-            leeway: open.leeway,
-        })
-        .map(|verifier| OpenPolicy::Jwt(Box::new(verifier))),
-        _ => Ok(OpenPolicy::Anyone),
+    if open.effective_policy() == Policy::Anyone {
+        return Ok(OpenPolicy::Anyone);
     }
+    let (Some(jwks_file), Some(audience)) = (&open.jwks_file, &open.audience) else {
+        return Err(StartError::NoKeys);
+    };
+    let (jwks_file, audience, issuer) = (jwks_file.clone(), audience.clone(), open.issuer.clone());
+    let verifier = JwtVerifier::load(JwtSettings { jwks_file, audience, issuer, leeway: open.leeway })?;
+    Ok(OpenPolicy::Jwt(Box::new(verifier)))
 }
 
 fn limits(limits: &crate::config::Limits) -> Limits {

@@ -3,7 +3,7 @@
 //! Plain data; the wiring makes each part's own small settings from it. Nothing is read here but the configuration
 //! itself: whether a certificate or a database is any good is found out by whoever opens it.
 //!
-//! To add a setting: a field and its default in its section, a row in [`keys`], a line in
+//! To add a setting: a field and its default in its section, a row in `keys`, a line in
 //! `deploy/handoff-relay.example.toml`. A test compares the three.
 
 mod args;

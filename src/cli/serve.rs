@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -57,6 +58,7 @@ fn start(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
     let settings = &loaded.settings;
     telemetry::logs::start(settings.log.format, &settings.log.filter)?;
     let metrics = telemetry::install_metrics(SystemTime::now())?;
+    raise_open_files();
     for warning in loaded.warnings(telemetry::max_open_files()) {
         tracing::warn!("{warning}");
     }
@@ -70,6 +72,14 @@ fn start(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
         node.run(listeners, signals.until_stop(reloading)).await?;
         Ok(())
     })
+}
+
+/// A shell's soft limit is often 1,024, and the hard one, which every process may take, far above.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(problem) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%problem, "the limit of open files stays as it is");
+    }
 }
 
 fn announce(listeners: &Listeners, tls: bool, output: Output) -> anyhow::Result<()> {

@@ -39,8 +39,8 @@ impl Default for Limits {
     /// subscribers behind it.
     fn default() -> Self {
         Self {
-            sessions: 5000,
-            connections: 12_000,
+            sessions: 4000,
+            connections: 9000,
             connections_per_address: 500,
             opens_per_second_per_address: 5.0,
             opens_burst_per_address: 50,

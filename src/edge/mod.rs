@@ -10,3 +10,4 @@ pub mod network;
 pub mod problem;
 pub mod routes;
 mod socket;
+pub mod tls;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tracing::debug;
 use utoipa::{OpenApi, ToSchema};
 
-use super::admission::{Admission, ConnectionGuard, Refused};
+use super::admission::{Admission, ConnectionGuard};
 use super::client_addr::{ClientAddress, ForwardingHeader, from_headers};
 use super::network::NetworkTagger;
 use super::problem::{Kind, Problem};
@@ -138,8 +138,7 @@ fn shake_hands(
     // Without a file descriptor to spare, a connection could not be ended for certain.
     let cord = request.conn_data::<Cord>().ok_or(Problem::retry_after(Kind::Overloaded, BUSY_RETRY_AFTER))?.clone();
     let party = Party { session, role, tag: edge.tagger.tag_client(client) };
-    socket::accept(request, payload, party, Arc::clone(&edge.relay), cord, guard)
-        .map_err(|_| Kind::BadHandshake.into())
+    socket::accept(request, payload, party, Arc::clone(&edge.relay), cord, guard).map_err(|_| Kind::BadHandshake.into())
 }
 
 fn check_handshake(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Problem> {
@@ -172,18 +171,14 @@ fn admit(edge: &Edge, client: ClientAddress, session: SessionId, role: Role) -> 
     if !edge.ready.load(Ordering::Relaxed) {
         return Err(Problem::retry_after(Kind::GoingAway, BUSY_RETRY_AFTER));
     }
-    let guard = edge.admission.connect(client.for_limits()).inspect_err(count_limit)?;
+    let guard = edge.admission.connect(client.for_limits())?;
     if role == Role::Old && !edge.relay.registry().knows(session) {
         if !edge.relay.registry().has_room() {
             return Err(Problem::retry_after(Kind::Overloaded, BUSY_RETRY_AFTER));
         }
-        guard.open().inspect_err(count_limit)?;
+        guard.open()?;
     }
     Ok(guard)
-}
-
-fn count_limit(refused: &Refused) {
-    metrics::counter!(telemetry::RATE_LIMITED, "limit" => refused.limit.label()).increment(1);
 }
 
 fn count_refusal(problem: &Problem) {
