@@ -7,7 +7,11 @@
 
 #![cfg_attr(
     test,
-    expect(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "a panic in a test is a failed test")
+    expect(
+        clippy::arithmetic_side_effects,
+        clippy::unchecked_time_subtraction,
+        reason = "a panic in a test is a failed test"
+    )
 )]
 
 pub mod app;

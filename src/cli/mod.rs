@@ -48,13 +48,13 @@ impl Cli {
         match self.command.unwrap_or_else(|| Command::Serve(Box::default())) {
             Command::Serve(serve) => serve.run(output),
             Command::Openapi => {
-                output.raw(&ApiDoc::openapi().to_pretty_json().unwrap_or_default());
+                Output::raw(&ApiDoc::openapi().to_pretty_json().unwrap_or_default());
                 Exit::Success
             }
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "handoff", &mut script);
-                output.raw(&String::from_utf8_lossy(&script));
+                Output::raw(&String::from_utf8_lossy(&script));
                 Exit::Success
             }
         }

@@ -23,17 +23,17 @@ impl Output {
 
     /// Something happened: `text` for people, `event` for machines.
     pub(super) fn say(self, text: &str, event: &Value) {
-        if self.json { self.raw(&event.to_string()) } else { self.raw(text) }
+        if self.json { Self::raw(&event.to_string()) } else { Self::raw(text) }
     }
 
     /// Prints a line on standard output as it is.
-    pub(super) fn raw(self, text: &str) {
+    pub(super) fn raw(text: &str) {
         // If nobody reads any more, there is nobody left to tell.
         writeln!(stdout().lock(), "{text}").ok();
     }
 
     /// Prints what went wrong on standard error.
-    pub(super) fn error(self, problem: &dyn Display) {
+    pub(super) fn error(problem: &dyn Display) {
         writeln!(stderr().lock(), "handoff: {problem}").ok();
     }
 }

@@ -14,7 +14,7 @@ use crate::telemetry;
 
 /// Run the relay (what runs without a command)
 ///
-/// Settings come from flags, then environment variables (HANDOFF_SECTION__KEY), then the file, then defaults.
+/// Settings come from flags, then environment variables (`HANDOFF_SECTION__KEY`), then the file, then defaults.
 /// SIGTERM and Ctrl-C end it politely, SIGHUP makes it read keys and certificates again.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
@@ -35,18 +35,18 @@ impl Serve {
         let loaded = match Loaded::load(&self.settings, std::env::vars_os()) {
             Ok(loaded) => loaded,
             Err(problem) => {
-                output.error(&problem);
+                Output::error(&problem);
                 return Exit::Config;
             }
         };
         if self.print_config {
-            output.raw(loaded.print_config().trim_end());
+            Output::raw(loaded.print_config().trim_end());
             return Exit::Success;
         }
         match start(&loaded, output) {
             Ok(()) => Exit::Success,
             Err(problem) => {
-                output.error(&format_args!("{problem:#}"));
+                Output::error(&format_args!("{problem:#}"));
                 Exit::CannotRun
             }
         }

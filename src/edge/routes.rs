@@ -83,7 +83,8 @@ pub struct Version {
     /// The package's name.
     name: &'static str,
     /// The package's version.
-    version: &'static str,
+    #[serde(rename = "version")]
+    release: &'static str,
     /// The WebSocket subprotocol.
     protocol: &'static str,
 }
@@ -92,7 +93,7 @@ impl Version {
     /// The running binary's.
     #[must_use]
     pub fn of_this_binary() -> Self {
-        Self { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), protocol: SUBPROTOCOL }
+        Self { name: env!("CARGO_PKG_NAME"), release: env!("CARGO_PKG_VERSION"), protocol: SUBPROTOCOL }
     }
 }
 

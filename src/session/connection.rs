@@ -111,7 +111,6 @@ impl Connection {
         let silent_at = self.silent_at();
         match &mut self.stage {
             Stage::Unidentified { first_message_by } => (*first_message_by <= now).then_some(Due::FirstMessage),
-            Stage::Pending | Stage::Gone => None,
             Stage::Attached { .. } if silent_at <= now => Some(Due::Silence),
             Stage::Attached { next_ping, .. } if *next_ping <= now => {
                 *next_ping = after(now, limits::PING_INTERVAL);
@@ -121,7 +120,7 @@ impl Connection {
                 *next_tick = after(now, limits::TICK_INTERVAL);
                 Some(Due::Tick)
             }
-            Stage::Attached { .. } => None,
+            Stage::Attached { .. } | Stage::Pending | Stage::Gone => None,
             Stage::Closing { cut_at } => (*cut_at <= now).then_some(Due::Cut),
         }
     }

@@ -1,7 +1,7 @@
 //! One transfer session as a state machine: events and `now` in, outputs out.
 //!
 //! No actix, no Redis, no clock, no sockets. Everything that the relay decides about a session is decided here.
-//! [`Route`] is the record that all nodes share; [`Session`] is one node's view of it, with that node's connections.
+//! [`route::Route`] is the record that all nodes share; [`Session`] is one node's view of it, with that node's connections.
 //!
 //! ```text
 //!            open                 join               complete, cancel, second join,
@@ -332,7 +332,7 @@ impl Session {
         let Some(connection) = self.live(id) else { return };
         connection.stage = Stage::Pending;
         connection.pending = Some(request);
-        let transition = transition(connection.tag.clone());
+        let transition = transition(connection.tag);
         self.outputs.push_back(Output::Transition(Some(id), transition));
     }
 

@@ -128,7 +128,7 @@ impl Rig {
     }
 
     pub(super) fn connect_from(&mut self, role: Role, address: u8) -> ConnectionId {
-        let id = (0..).map(ConnectionId).find(|id| !self.roles.contains_key(id)).unwrap();
+        let id = (0..100).map(ConnectionId).find(|id| !self.roles.contains_key(id)).unwrap();
         if std::mem::take(&mut self.finished) {
             // What the registry does: a finished actor is replaced by a new one.
             self.session = Session::new(self.settings.clone());
