@@ -1,4 +1,5 @@
 //! handoff-relay
 
+pub mod client;
 pub mod crypto;
 pub mod protocol;
