@@ -5,6 +5,7 @@ mod connections;
 mod ends;
 mod handover;
 mod relay;
+mod sockets;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
