@@ -56,8 +56,8 @@ impl DeviceInfo {
 #[error("a device's model and app version have at most 64 bytes each and no control characters")]
 pub struct BadDeviceInfo;
 
-/// The new device's signing key (ES256: ECDSA with P-256 and SHA-256).
-pub struct DeviceKey(SigningKey);
+/// The new device's signing key (ES256: ECDSA with P-256 and SHA-256). Boxed, so that moving it leaves no copies behind.
+pub struct DeviceKey(Box<SigningKey>);
 
 // `SigningKey` clears itself.
 impl ZeroizeOnDrop for DeviceKey {}
@@ -65,7 +65,7 @@ impl ZeroizeOnDrop for DeviceKey {}
 impl DeviceKey {
     /// Makes a key.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        Self(SigningKey::generate_from_rng(rng))
+        Self(Box::new(SigningKey::generate_from_rng(rng)))
     }
 
     /// The public key: SEC1, uncompressed.

@@ -112,7 +112,7 @@ impl AwaitingReply {
         let peer = message::decode_reply(&reply)?;
 
         let reply_hash = schedule::reply_hash(&self.hello_hash, nonce, ciphertext);
-        let code = CheckCode::derive(&*self.context.export(&schedule::code_export(&reply_hash))?);
+        let code = CheckCode::derive(*self.context.export(&schedule::code_export(&reply_hash))?);
         let channel = Receiver::new(response, self.context, reply_hash, self.device_key);
         Ok(OpenedReply { channel, code, peer })
     }

@@ -15,7 +15,7 @@ const MAX_DATA_BYTES: usize = 4096 - 4 - 8;
 pub(super) fn encode_hello(key: &[u8], device: &DeviceInfo, nonce: &[u8; 32]) -> Zeroizing<Vec<u8>> {
     // An uncompressed point has 65 bytes.
     let length = u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes();
-    Zeroizing::new([length.as_slice(), key, &encode_reply(device), nonce].concat())
+    Zeroizing::new([length.as_slice(), key, &encode_device(device), nonce].concat())
 }
 
 /// What old needs of a hello.
@@ -30,8 +30,8 @@ pub(super) fn decode_hello(message: &[u8]) -> Result<(DevicePublicKey, DeviceInf
     Ok((DevicePublicKey::decode(key)?, device))
 }
 
-/// Old's answer: what device it is.
-pub(super) fn encode_reply(device: &DeviceInfo) -> Zeroizing<Vec<u8>> {
+/// A device's texts; old's reply is nothing else.
+pub(super) fn encode_device(device: &DeviceInfo) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(2 * (1 + 64)));
     for text in [device.model(), device.version()] {
         // A device's texts have at most 64 bytes.

@@ -129,11 +129,11 @@ impl Offer {
         let mut nonce = [0; response::NONCE_BYTES];
         rng.fill_bytes(&mut nonce);
         let mut response = Response::new(session, enc, &nonce, &*context.export(schedule::RESPONSE_EXPORT)?);
-        let (header, ciphertext) = response.seal(FrameKind::Reply, &hello_hash, &message::encode_reply(device))?;
+        let (header, ciphertext) = response.seal(FrameKind::Reply, &hello_hash, &message::encode_device(device))?;
         let reply_frame = header.frame(&[nonce.as_slice(), &ciphertext].concat());
         let reply_hash = schedule::reply_hash(&hello_hash, &nonce, &ciphertext);
 
-        let code = CheckCode::derive(&*context.export(&schedule::code_export(&reply_hash))?);
+        let code = CheckCode::derive(*context.export(&schedule::code_export(&reply_hash))?);
         let channel = AwaitingCode { response, context, reply_hash, peer_key, code };
         Ok(OpenedHello { channel, peer, reply_frame })
     }
@@ -141,13 +141,9 @@ impl Offer {
 
 /// The encapsulated key and the ciphertext of a hello frame.
 fn split_hello(frame: &[u8]) -> Result<(&[u8], &[u8]), ChannelError> {
-    match Header::decode(frame) {
-        Ok((HELLO, body)) => {
-            let (length, rest) = body.split_first_chunk().ok_or(ChannelError::DoesNotOpen)?;
-            rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(ChannelError::DoesNotOpen)
-        }
-        _ => Err(ChannelError::DoesNotOpen),
-    }
+    let Ok((HELLO, body)) = Header::decode(frame) else { return Err(ChannelError::DoesNotOpen) };
+    let (length, rest) = body.split_first_chunk().ok_or(ChannelError::DoesNotOpen)?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(ChannelError::DoesNotOpen)
 }
 
 /// What an accepted hello gives.

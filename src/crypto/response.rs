@@ -18,7 +18,7 @@ pub(super) const NONCE_BYTES: usize = 32;
 /// One end of old's direction: the key, and the number of the next frame, which is also its nonce.
 pub(super) struct Response {
     cipher: Box<Aes256Gcm>,
-    base_nonce: Box<Zeroizing<[u8; 12]>>,
+    base_nonce: Zeroizing<[u8; 12]>,
     session: SessionId,
     next: u64,
 }
@@ -27,7 +27,7 @@ impl Response {
     pub(super) fn new(session: SessionId, enc: &[u8], nonce: &[u8; NONCE_BYTES], exported: &[u8; 32]) -> Self {
         let (key, base_nonce) = schedule::response_keys(enc, nonce, exported);
         let cipher = Box::new(Aes256Gcm::new((&*key).into()));
-        Self { cipher, base_nonce: Box::new(base_nonce), session, next: 0 }
+        Self { cipher, base_nonce, session, next: 0 }
     }
 
     pub(super) fn session(&self) -> SessionId {
@@ -71,14 +71,14 @@ impl Response {
         Header { from: Role::Old, kind, seq: self.next }
     }
 
-    /// `nonce_i`: the base nonce, with the number XORed into its low 8 bytes.
+    /// `nonce_i`: the base nonce, with the number in its low 8 bytes, by exclusive or.
     fn nonce(&self) -> [u8; 12] {
-        let mut nonce = **self.base_nonce;
+        let mut nonce = *self.base_nonce;
         nonce.iter_mut().rev().zip(self.next.to_be_bytes().into_iter().rev()).for_each(|(to, from)| *to ^= from);
         nonce
     }
 
-    /// A session ends after 512 frames, so this never saturates.
+    /// The largest credential has 65 frames, so this never saturates.
     fn advance(&mut self) {
         self.next = self.next.saturating_add(1);
     }

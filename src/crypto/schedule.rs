@@ -115,7 +115,7 @@ pub(super) fn receipt_statement(reply_hash: &Digest, digest: &Digest) -> Vec<u8>
 }
 
 fn hash(parts: &[&[u8]]) -> Digest {
-    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+    parts.iter().fold(Sha256::new(), Sha256::chain_update).finalize().into()
 }
 
 /// A length in front of a ciphertext. Frames have at most 64 KiB.

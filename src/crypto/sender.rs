@@ -66,12 +66,9 @@ impl Sender {
     /// # Errors
     /// [`ChannelError::DoesNotOpen`] for anything else, and for a receipt before the last piece was sealed.
     pub fn open_receipt(mut self, frame: &[u8]) -> Result<(), ChannelError> {
-        let (RECEIPT, ciphertext) = Header::decode(frame).map_err(|_| ChannelError::DoesNotOpen)? else {
+        let (Ok((RECEIPT, ciphertext)), None) = (Header::decode(frame), &self.credential) else {
             return Err(ChannelError::DoesNotOpen);
         };
-        if self.credential.is_some() {
-            return Err(ChannelError::DoesNotOpen);
-        }
         let aad = schedule::aad(RECEIPT, self.response.session(), &self.reply_hash);
         let padded = self.context.open(&aad, ciphertext)?;
         let (digest, signature) = message::decode_receipt(unpad(&padded)?)?;

@@ -4,7 +4,8 @@
 use hpke::aead::{AeadCtxR, AeadCtxS, AesGcm256};
 use hpke::kdf::HkdfSha256;
 use hpke::kem::{DhP256HkdfSha256, MlKem768P256};
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, PskBundle, Serializable, setup_receiver, setup_sender_with_rng};
+use hpke::{Deserializable, HpkeError, Kem, OpModeR, OpModeS, PskBundle, Serializable};
+use hpke::{setup_receiver, setup_sender_with_rng};
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
@@ -38,6 +39,11 @@ pub(super) struct Psk(Zeroizing<[u8; 32]>);
 impl Psk {
     pub(super) fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn expose(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 
@@ -75,6 +81,7 @@ impl SecretKey {
     }
 
     /// Takes the encapsulated key in. Consumes the private and the pre-shared key: neither outlives this call.
+    #[expect(clippy::needless_pass_by_value, reason = "the pre-shared key must not outlive the call")]
     pub(super) fn receive(self, enc: &[u8], setup: Setup) -> Result<OpeningContext, ChannelError> {
         let context = match self.0 {
             PerSuite::P256(secret) => PerSuite::P256(receive::<DhP256HkdfSha256>(&secret, enc, &setup)?),
@@ -91,6 +98,7 @@ fn receive<K: Kem>(secret: &K::PrivateKey, enc: &[u8], setup: &Setup) -> Result<
 }
 
 /// Encapsulates to a public key; returns the encapsulated key and new's context.
+#[expect(clippy::needless_pass_by_value, reason = "the pre-shared key must not outlive the call")]
 pub(super) fn send(
     suite: Suite,
     public: &PublishedKey,
@@ -107,7 +115,6 @@ pub(super) fn send(
             (enc, PerSuite::MlKem768P256(context))
         }
     };
-    drop(setup);
     Ok((enc, SealingContext(context)))
 }
 
@@ -132,10 +139,7 @@ impl SealingContext {
     }
 
     pub(super) fn export<const N: usize>(&self, label: &[u8]) -> Result<Zeroizing<[u8; N]>, ChannelError> {
-        let mut secret = Zeroizing::new([0; N]);
-        either!(&self.0, context => context.export(label, secret.as_mut_slice()))
-            .map_err(|_| ChannelError::DoesNotSeal)?;
-        Ok(secret)
+        exported(|secret| either!(&self.0, context => context.export(label, secret)))
     }
 }
 
@@ -150,9 +154,15 @@ impl OpeningContext {
     }
 
     pub(super) fn export<const N: usize>(&self, label: &[u8]) -> Result<Zeroizing<[u8; N]>, ChannelError> {
-        let mut secret = Zeroizing::new([0; N]);
-        either!(&self.0, context => context.export(label, secret.as_mut_slice()))
-            .map_err(|_| ChannelError::DoesNotSeal)?;
-        Ok(secret)
+        exported(|secret| either!(&self.0, context => context.export(label, secret)))
     }
+}
+
+/// Fails only for secrets of 64 KiB and more, which nobody asks for.
+fn exported<const N: usize>(
+    export: impl FnOnce(&mut [u8]) -> Result<(), HpkeError>,
+) -> Result<Zeroizing<[u8; N]>, ChannelError> {
+    let mut secret = Zeroizing::new([0; N]);
+    export(secret.as_mut_slice()).map_err(|_| ChannelError::DoesNotSeal)?;
+    Ok(secret)
 }
