@@ -6,10 +6,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::app::{Listeners, Node};
-use crate::config::{Args, Loaded};
+use crate::config::{Args, ConfigError, Loaded};
 use crate::telemetry;
 
 /// Run the relay (what runs without a command)
@@ -31,25 +31,15 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) fn run(self, output: Output) -> Exit {
-        let loaded = match Loaded::load(&self.settings, std::env::vars_os()) {
-            Ok(loaded) => loaded,
-            Err(problem) => {
-                Output::error(&problem);
-                return Exit::Config;
-            }
-        };
+    pub(super) fn run(self, output: Output) -> Result<Exit, Failure> {
+        let refused = |problem: ConfigError| Failure { exit: Exit::Config, problem: problem.into() };
+        let loaded = Loaded::load(&self.settings, std::env::vars_os()).map_err(refused)?;
         if self.print_config {
             Output::raw(loaded.print_config().trim_end());
-            return Exit::Success;
+            return Ok(Exit::Success);
         }
-        match start(&loaded, output) {
-            Ok(()) => Exit::Success,
-            Err(problem) => {
-                Output::error(&format_args!("{problem:#}"));
-                Exit::CannotRun
-            }
-        }
+        start(&loaded, output).map_err(|problem| Failure { exit: Exit::CannotRun, problem })?;
+        Ok(Exit::Success)
     }
 }
 
