@@ -57,8 +57,8 @@ fn code(text: &str) -> Result<QrCode, QrError> {
 /// Lines for a terminal, two modules a character, black on white by escape codes.
 pub(super) fn for_terminal(text: &str) -> Result<Vec<String>, PictureError> {
     let picture = code(text)?.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build();
-    // The renderer draws light modules; on black background they are white, and the rest is black.
-    Ok(picture.lines().map(|line| format!("\u{1b}[97;40m{line}\u{1b}[0m")).collect())
+    // The renderer draws the dark modules: black on white, whatever the terminal's own colours.
+    Ok(picture.lines().map(|line| format!("\u{1b}[30;107m{line}\u{1b}[0m")).collect())
 }
 
 /// The bytes of a picture file.
