@@ -60,6 +60,7 @@ mod old;
 mod outcome;
 mod policy;
 mod relays;
+mod settings;
 mod time;
 
 #[cfg(test)]
@@ -81,11 +82,12 @@ pub use event::{LinkEvent, NewEvent, OfflineCause, OldEvent};
 pub use exchange::Transmit;
 pub use link::Step;
 pub use machine::Machine;
-pub use new::{NewSettings, NewTransfer};
-pub use old::{OldSettings, OldTransfer};
+pub use new::NewTransfer;
+pub use old::OldTransfer;
 pub use outcome::{ConnectFailure, EndReason, HttpRefusal, NewOutcome, OldOutcome, TransferError};
 pub use policy::VerdictPolicy;
 pub use relays::{BadRelayUrl, RelayList, RelayNotAllowed, RelayUrl};
+pub use settings::{NewSettings, OldSettings};
 
 /// Time in which a relay must answer for the first time: longer than a phone needs to change from Wi-Fi to mobile
 /// data, shorter than a person looks at a screen on which nothing happens.

@@ -1,19 +1,20 @@
 //! The new app's side: joins with a scanned QR frame, shows the check code, collects the credential and signs its
 //! receipt. A pure state machine: no sockets, no clock.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::CryptoRng;
 
+use super::LAST_WORD_TIMEOUT;
 use super::event::NewEvent;
 use super::exchange::{Arrived, Exchange, Heard, Transmit};
 use super::link::{First, Step};
 use super::machine::Machine;
 use super::outcome::{ConnectFailure, EndReason, NewOutcome, TransferError};
-use super::{DEFAULT_PATIENCE, LAST_WORD_TIMEOUT};
+use super::settings::NewSettings;
 use crate::crypto::{
-    AwaitingReply, ChannelError, Complete, Credential, DeviceInfo, DeviceKey, Invitation, OpenedReply, Proximity,
-    Received, Receiver,
+    AwaitingReply, ChannelError, Complete, Credential, DeviceInfo, DeviceKey, Invitation, OpenedReply, Received,
+    Receiver,
 };
 use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
@@ -21,27 +22,6 @@ use crate::protocol::frame::FrameKind;
 use crate::protocol::ids::{PublishedKey, SessionId};
 use crate::protocol::message::{CancelReason, ClientMessage, ServerMessage};
 use crate::protocol::qr::QrPayload;
-
-/// What the new app decides about a transfer.
-#[derive(Debug)]
-pub struct NewSettings {
-    /// What the old app hears about this device.
-    pub device: DeviceInfo,
-    /// Signs the receipt.
-    pub device_key: DeviceKey,
-    /// The proximity nonce, where there is one.
-    pub proximity: Proximity,
-    /// How long to try until a relay answers for the first time.
-    pub patience: Duration,
-}
-
-impl NewSettings {
-    /// No proximity nonce, and the default patience.
-    #[must_use]
-    pub fn new(device: DeviceInfo, device_key: DeviceKey) -> Self {
-        Self { device, device_key, proximity: Proximity::none(), patience: DEFAULT_PATIENCE }
-    }
-}
 
 /// How far the transfer has come.
 #[derive(Debug)]

@@ -6,85 +6,27 @@ use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
+use super::LAST_WORD_TIMEOUT;
 use super::event::OldEvent;
 use super::exchange::{Arrived, Exchange, Heard, Transmit};
 use super::link::{First, Step};
 use super::machine::Machine;
 use super::outcome::{ConnectFailure, EndReason, OldOutcome, TransferError};
-use super::policy::VerdictPolicy;
+use super::settings::OldSettings;
 use super::time::{after, earlier};
-use super::{DEFAULT_PATIENCE, LAST_WORD_TIMEOUT};
 use crate::crypto::{
-    AwaitingCode, ChannelError, CheckCode, Credential, DeviceInfo, Offer, OfferSettings, OpenedHello, Proximity,
-    Sender, WrongCode,
+    AwaitingCode, ChannelError, CheckCode, Credential, Offer, OfferSettings, OpenedHello, Sender, WrongCode,
 };
 use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::protocol::frame::FrameKind;
-use crate::protocol::ids::{OpenToken, SessionId};
+use crate::protocol::ids::SessionId;
 use crate::protocol::limits;
 use crate::protocol::message::{CancelReason, ClientMessage, JoinedPeer, ServerMessage};
-use crate::protocol::qr::{Demands, RelayRef, Suite};
 
 /// How far a scanned frame may lie behind the newest one shown: the two that the relay accepts, and one for a clock
 /// that is a little off.
 const FRAMES_BEHIND: u8 = limits::FRAMES_ACCEPTED;
-
-/// What the old app decides about a transfer.
-#[derive(Clone, Debug)]
-pub struct OldSettings {
-    /// The relay that the QR code names.
-    pub relay: RelayRef,
-    /// What the new app hears about this device.
-    pub device: DeviceInfo,
-    /// The cipher suite.
-    pub suite: Suite,
-    /// What the QR code demands of the new app.
-    pub demands: Demands,
-    /// The proximity nonce, where there is one.
-    pub proximity: Proximity,
-    /// How long each QR frame is shown.
-    pub interval: Duration,
-    /// The session's lifetime; the relay refuses another than its own.
-    pub lifetime: Duration,
-    /// What the app's backend issued for opening one session, where the relay asks for it.
-    pub token: Option<OpenToken>,
-    /// Which network verdicts this app refuses.
-    pub policy: VerdictPolicy,
-    /// How long to try until a relay answers for the first time.
-    pub patience: Duration,
-}
-
-impl OldSettings {
-    /// The protocol's defaults: suite 1, a new frame every 5 s, three minutes, no demands, no refusals.
-    #[must_use]
-    pub fn new(relay: RelayRef, device: DeviceInfo) -> Self {
-        Self {
-            relay,
-            device,
-            suite: Suite::P256,
-            demands: Demands::default(),
-            proximity: Proximity::none(),
-            interval: limits::FRAME_INTERVAL,
-            lifetime: limits::SESSION_LIFETIME,
-            token: None,
-            policy: VerdictPolicy::default(),
-            patience: DEFAULT_PATIENCE,
-        }
-    }
-
-    /// How many frames the session has; the relay computes the same.
-    fn frames(&self) -> Result<u8, TransferError> {
-        if !(Duration::from_secs(1)..=limits::SESSION_LIFETIME).contains(&self.lifetime) {
-            return Err(TransferError::BadLifetime);
-        }
-        if !(limits::MIN_FRAME_INTERVAL..=self.lifetime).contains(&self.interval) {
-            return Err(TransferError::BadInterval);
-        }
-        let frames = self.lifetime.as_millis().div_ceil(self.interval.as_millis().max(1));
-        u8::try_from(frames).map_err(|_| TransferError::BadInterval)
-    }
-}
 
 /// How far the transfer has come.
 #[derive(Debug)]
@@ -363,13 +305,21 @@ impl<R: CryptoRng> OldTransfer<R> {
 
     /// The frame to show, and until when; none once the session's time is over.
     fn frame_at(&self, now: Instant) -> Option<(u8, Instant)> {
-        let deadline = self.exchange.deadline().filter(|deadline| now < *deadline)?;
-        let opened_at = deadline.checked_sub(self.lifetime)?;
-        let elapsed = now.saturating_duration_since(opened_at);
+        self.exchange.deadline().filter(|deadline| now < *deadline)?;
+        let elapsed = now.saturating_duration_since(self.opened_at()?);
         let number = elapsed.as_millis().checked_div(self.settings.interval.as_millis())?;
         let frame = u8::try_from(number).ok()?.min(self.frames.saturating_sub(1));
-        let next = self.settings.interval.saturating_mul(u32::from(frame).saturating_add(1));
-        Some((frame, after(opened_at, next).min(deadline)))
+        Some((frame, self.shown_until(frame)?))
+    }
+
+    fn shown_until(&self, frame: u8) -> Option<Instant> {
+        let end = self.settings.interval.saturating_mul(u32::from(frame).saturating_add(1));
+        Some(after(self.opened_at()?, end).min(self.exchange.deadline()?))
+    }
+
+    /// When frame 0 began, on the relay's clock as far as it can be known here.
+    fn opened_at(&self) -> Option<Instant> {
+        self.exchange.deadline()?.checked_sub(self.lifetime)
     }
 }
 
@@ -469,11 +419,7 @@ impl<R: CryptoRng> Machine for OldTransfer<R> {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let code = if let State::AwaitingCode { until, .. } = &self.state { Some(*until) } else { None };
-        let frame = self.shown.and_then(|frame| {
-            let opened_at = self.exchange.deadline()?.checked_sub(self.lifetime)?;
-            let next = self.settings.interval.saturating_mul(u32::from(frame).saturating_add(1));
-            Some(after(opened_at, next).min(self.exchange.deadline()?))
-        });
+        let frame = self.shown.and_then(|frame| self.shown_until(frame));
         earlier(earlier(code, frame), self.exchange.next_timeout())
     }
 

@@ -307,6 +307,18 @@ async fn a_relay_behind_tls_is_trusted_by_its_certificate_only() {
     assert_eq!(failure(&mut wary).await, ConnectFailure::Tls);
 }
 
+#[tokio::test]
+async fn pings_are_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = RelayUrl::parse(&format!("ws://{}", listener.local_addr().unwrap())).unwrap();
+    let _old = start_old(list([url]), 10);
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut socket = accept_hdr_async(stream, agree).await.unwrap();
+    assert!(socket.next().await.unwrap().unwrap().is_text());
+    socket.send(Message::Ping("still there?".into())).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::Pong("still there?".into()));
+}
+
 #[test]
 fn a_file_without_a_certificate_is_refused() {
     let mut empty = tempfile::NamedTempFile::new().unwrap();
