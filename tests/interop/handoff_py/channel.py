@@ -1,0 +1,364 @@
+"""The channel (section 5): what old and new seal for each other. No input or output here."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import unicodedata
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from . import derivations as d
+from . import hpke
+from .frames import CREDENTIAL, HELLO, RECEIPT, REPLY, NEW_TO_OLD, OLD_TO_NEW, Header
+from .hpke import OpenError
+
+PAD_STEP = 1024
+MAX_CHUNK_DATA = 4084
+MAX_CREDENTIAL_BYTES = 262_144
+MAX_NAME_BYTES = 64
+NONCE_BYTES = 32
+
+
+# Padding (5.2)
+
+
+def pad(plaintext: bytes) -> bytes:
+    out = d.u32(len(plaintext)) + plaintext
+    return out + bytes(-len(out) % PAD_STEP)
+
+
+def unpad(padded: bytes) -> bytes:
+    if len(padded) < 4:
+        raise OpenError
+    size = int.from_bytes(padded[:4], "big")
+    total = PAD_STEP * -(-(4 + size) // PAD_STEP)
+    if len(padded) != total or any(padded[4 + size :]):
+        raise OpenError
+    return padded[4 : 4 + size]
+
+
+# Contents of hello, reply, credential and receipt (5.3 to 5.7)
+
+
+@dataclass(frozen=True)
+class Device:
+    """What an app claims about itself: text of at most 64 bytes each."""
+
+    model: str
+    version: str
+
+    def encode(self) -> bytes:
+        return _encode_name(self.model) + _encode_name(self.version)
+
+
+def _encode_name(text: str) -> bytes:
+    raw = text.encode("utf-8")
+    _check_name(text, raw)
+    return d.u8(len(raw)) + raw
+
+
+def _check_name(text: str, raw: bytes) -> None:
+    if len(raw) > MAX_NAME_BYTES or any(unicodedata.category(c) == "Cc" for c in text):
+        raise OpenError
+
+
+class _Fields:
+    def __init__(self, data: bytes) -> None:
+        self._rest = data
+
+    def take(self, size: int) -> bytes:
+        if len(self._rest) < size:
+            raise OpenError
+        out, self._rest = self._rest[:size], self._rest[size:]
+        return out
+
+    def integer(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def name(self) -> str:
+        raw = self.take(self.integer(1))
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as e:
+            raise OpenError from e
+        _check_name(text, raw)
+        return text
+
+    def rest(self) -> bytes:
+        out, self._rest = self._rest, b""
+        return out
+
+    def end(self) -> None:
+        if self._rest:
+            raise OpenError
+
+
+@dataclass(frozen=True)
+class Hello:
+    spk: bytes
+    device: Device
+    nonce: bytes
+
+    def encode(self) -> bytes:
+        return d.u16(len(self.spk)) + self.spk + self.device.encode() + self.nonce
+
+    @classmethod
+    def decode(cls, data: bytes) -> Hello:
+        f = _Fields(data)
+        if f.integer(2) != 65:
+            raise OpenError
+        spk = f.take(65)
+        try:
+            d.p256_public_key(spk)
+        except ValueError as e:
+            raise OpenError from e
+        device = Device(f.name(), f.name())
+        nonce = f.take(NONCE_BYTES)
+        f.end()
+        return cls(spk, device, nonce)
+
+
+def decode_reply(data: bytes) -> Device:
+    f = _Fields(data)
+    device = Device(f.name(), f.name())
+    f.end()
+    return device
+
+
+@dataclass(frozen=True)
+class Chunk:
+    total: int
+    offset: int
+    data: bytes
+
+    def encode(self) -> bytes:
+        return d.u32(self.total) + d.u32(self.offset) + self.data
+
+    @classmethod
+    def decode(cls, plaintext: bytes) -> Chunk:
+        f = _Fields(plaintext)
+        return cls(f.integer(4), f.integer(4), f.rest())
+
+
+def cut(credential: bytes) -> list[Chunk]:
+    total = len(credential)
+    assert total <= MAX_CREDENTIAL_BYTES
+    return [
+        Chunk(total, at, credential[at : at + MAX_CHUNK_DATA])
+        for at in range(0, max(total, 1), MAX_CHUNK_DATA)
+    ]
+
+
+class Assembly:
+    """New's side of section 5.6: the credential as it arrives."""
+
+    def __init__(self) -> None:
+        self._total: int | None = None
+        self._data = bytearray()
+        self.complete = False
+
+    def add(self, chunk: Chunk) -> None:
+        if self.complete or chunk.total > MAX_CREDENTIAL_BYTES:
+            raise OpenError
+        if self._total is None:
+            self._total = chunk.total
+        if chunk.total != self._total or chunk.offset != len(self._data):
+            raise OpenError
+        if len(chunk.data) > MAX_CHUNK_DATA or chunk.offset + len(chunk.data) > self._total:
+            raise OpenError
+        if not chunk.data and self._total != 0:
+            raise OpenError
+        self._data += chunk.data
+        self.complete = len(self._data) == self._total
+
+    def credential(self) -> bytes:
+        assert self.complete
+        return bytes(self._data)
+
+
+def sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256())))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+def verify(spk: bytes, message: bytes, signature: bytes) -> None:
+    if len(signature) != 64:
+        raise OpenError
+    der = encode_dss_signature(
+        int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    )
+    try:
+        d.p256_public_key(spk).verify(der, message, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature as e:
+        raise OpenError from e
+
+
+# Keys and transcript
+
+
+def hello_transcript(root: bytes, enc: bytes, ct1: bytes) -> bytes:
+    return d.sha256(root + enc + d.u32(len(ct1)) + ct1)
+
+
+def reply_transcript(th1: bytes, rn: bytes, ct2: bytes) -> bytes:
+    return d.sha256(th1 + rn + d.u32(len(ct2)) + ct2)
+
+
+def receipt_message(th2: bytes, digest: bytes) -> bytes:
+    return b"handoff/1 receipt" + th2 + digest
+
+
+class ResponseKeys:
+    """k2 and n2 of section 5.4: what old seals with."""
+
+    def __init__(self, context: hpke.Context, enc: bytes, rn: bytes) -> None:
+        prk2 = d.hkdf_extract(enc + rn, context.export(b"handoff/1 response", 32))
+        self.key = d.hkdf_expand(prk2, b"key", 32)
+        self.nonce = d.hkdf_expand(prk2, b"nonce", 12)
+
+    def seal(self, seq: int, aad: bytes, plaintext: bytes) -> bytes:
+        return AESGCM(self.key).encrypt(d.xor(self.nonce, d.u96(seq)), plaintext, aad)
+
+    def open(self, seq: int, aad: bytes, ciphertext: bytes) -> bytes:
+        try:
+            return AESGCM(self.key).decrypt(d.xor(self.nonce, d.u96(seq)), ciphertext, aad)
+        except InvalidTag as e:
+            raise OpenError from e
+
+
+def check_code(context: hpke.Context, th2: bytes) -> str:
+    exported = context.export(b"handoff/1 code" + th2, 8)
+    return str(1000 + int.from_bytes(exported, "big") % 9000)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What both apps know from the QR code and the relay before the first sealed frame."""
+
+    suite: int
+    sid: bytes
+    frame: int
+    root: bytes
+    psk: bytes
+
+    @property
+    def info(self) -> bytes:
+        return d.hpke_info(self.suite, self.root)
+
+    @property
+    def psk_id(self) -> bytes:
+        return d.hpke_psk_id(self.sid, self.frame)
+
+
+class NewChannel:
+    def __init__(
+        self,
+        binding: Binding,
+        pk: bytes,
+        device: Device,
+        *,
+        ephemeral: ec.EllipticCurvePrivateKey | None = None,
+        signing_key: ec.EllipticCurvePrivateKey | None = None,
+        nonce: bytes | None = None,
+    ) -> None:
+        """Makes the hello. The keyword arguments are for test vectors."""
+        self._sid = binding.sid
+        self._signing_key = signing_key or ec.generate_private_key(ec.SECP256R1())
+        self._enc, self._context = hpke.setup_psk_s(
+            pk, binding.info, binding.psk, binding.psk_id, ephemeral
+        )
+        spk = d.p256_point(self._signing_key.public_key())
+        hello = Hello(spk, device, nonce if nonce is not None else os.urandom(NONCE_BYTES))
+        header = Header(NEW_TO_OLD, HELLO, 0).encode()
+        ct1 = self._context.seal(header + self._sid, pad(hello.encode()))
+        self.hello_frame = header + d.u16(len(self._enc)) + self._enc + ct1
+        self.th1 = hello_transcript(binding.root, self._enc, ct1)
+        self.th2: bytes | None = None
+        self._keys: ResponseKeys | None = None
+        self._assembly = Assembly()
+
+    def open_reply(self, header: bytes, body: bytes) -> tuple[Device, str]:
+        """(old's device, check code)"""
+        if len(body) < 32:
+            raise OpenError
+        rn, ct2 = body[:32], body[32:]
+        keys = ResponseKeys(self._context, self._enc, rn)
+        device = decode_reply(unpad(keys.open(0, header + self._sid + self.th1, ct2)))
+        self._keys = keys
+        self.th2 = reply_transcript(self.th1, rn, ct2)
+        return device, check_code(self._context, self.th2)
+
+    def open_credential(self, seq: int, header: bytes, body: bytes) -> bool:
+        """Takes one chunk; True when it was the last."""
+        assert self._keys is not None and self.th2 is not None
+        plaintext = unpad(self._keys.open(seq, header + self._sid + self.th2, body))
+        self._assembly.add(Chunk.decode(plaintext))
+        return self._assembly.complete
+
+    def credential(self) -> bytes:
+        return self._assembly.credential()
+
+    def receipt_frame(self) -> bytes:
+        assert self.th2 is not None
+        digest = d.sha256(self._assembly.credential())
+        receipt = digest + sign(self._signing_key, receipt_message(self.th2, digest))
+        header = Header(NEW_TO_OLD, RECEIPT, 1).encode()
+        return header + self._context.seal(header + self._sid + self.th2, pad(receipt))
+
+
+class OldChannel:
+    def __init__(
+        self, binding: Binding, sk: ec.EllipticCurvePrivateKey, header: bytes, body: bytes
+    ) -> None:
+        """Opens the hello. That is tried once in a session, whatever comes of it."""
+        if len(body) < 2:
+            raise OpenError
+        size = int.from_bytes(body[:2], "big")
+        if size != d.SUITE_ENC_BYTES[binding.suite] or len(body) < 2 + size:
+            raise OpenError
+        self._sid = binding.sid
+        self._enc, ct1 = body[2 : 2 + size], body[2 + size :]
+        self._context = hpke.setup_psk_r(
+            self._enc, sk, binding.info, binding.psk, binding.psk_id
+        )
+        self.hello = Hello.decode(unpad(self._context.open(header + self._sid, ct1)))
+        self.th1 = hello_transcript(binding.root, self._enc, ct1)
+        self.th2: bytes | None = None
+        self._code: str | None = None
+        self._keys: ResponseKeys | None = None
+
+    def reply_frame(self, device: Device, rn: bytes | None = None) -> bytes:
+        rn = rn if rn is not None else os.urandom(32)
+        self._keys = ResponseKeys(self._context, self._enc, rn)
+        header = Header(OLD_TO_NEW, REPLY, 0).encode()
+        ct2 = self._keys.seal(0, header + self._sid + self.th1, pad(device.encode()))
+        self.th2 = reply_transcript(self.th1, rn, ct2)
+        self._code = check_code(self._context, self.th2)
+        return header + rn + ct2
+
+    def is_code(self, typed: str) -> bool:
+        assert self._code is not None
+        return hmac.compare_digest(typed.replace(" ", "").encode(), self._code.encode())
+
+    def credential_frame(self, seq: int, chunk: Chunk) -> bytes:
+        assert self._keys is not None and self.th2 is not None
+        header = Header(OLD_TO_NEW, CREDENTIAL, seq).encode()
+        return header + self._keys.seal(seq, header + self._sid + self.th2, pad(chunk.encode()))
+
+    def open_receipt(self, header: bytes, body: bytes, credential: bytes) -> None:
+        if self.th2 is None:
+            raise OpenError
+        receipt = unpad(self._context.open(header + self._sid + self.th2, body))
+        digest = d.sha256(credential)
+        if len(receipt) != 96 or not hmac.compare_digest(receipt[:32], digest):
+            raise OpenError
+        verify(self.hello.spk, receipt_message(self.th2, digest), receipt[32:])
