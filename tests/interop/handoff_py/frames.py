@@ -18,6 +18,7 @@ DIRECTION_OF = {HELLO: NEW_TO_OLD, REPLY: OLD_TO_NEW, CREDENTIAL: OLD_TO_NEW, RE
 HEADER_BYTES = 12
 WINDOW = 4
 FIRST_REPEAT_SECONDS = 2.0
+LONGEST_REPEAT_SECONDS = 16.0
 MAX_DIRECTION_FRAMES = 512
 MAX_DIRECTION_BYTES = 1_048_576
 
@@ -152,7 +153,7 @@ class Delivery:
             or self._bytes_out + size > MAX_DIRECTION_BYTES
         ):
             return
-        self._wait *= 2
+        self._wait = min(self._wait * 2, LONGEST_REPEAT_SECONDS)
         self._send_kept()
 
     # Receiving (6.1)

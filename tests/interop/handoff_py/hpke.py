@@ -98,9 +98,7 @@ class Context:
         return out
 
     def export(self, exporter_context: bytes, size: int) -> bytes:
-        return _labeled_expand(
-            self._suite_id, self.exporter_secret, b"sec", exporter_context, size
-        )
+        return _labeled_expand(self._suite_id, self.exporter_secret, b"sec", exporter_context, size)
 
 
 def setup_psk_s(
