@@ -264,6 +264,15 @@ class Handoff(unittest.IsolatedAsyncioTestCase):
         self.assertEqual("wrong_code", new.events("ended")[0]["reason"])
         self.assertFalse(taken.exists())
 
+    async def test_slip(self) -> None:
+        old, new, taken, code = await self.begin(python_old, python_new, b"secret")
+        for slip in ("", "471", "47111", "0471", "four"):
+            await old.say(slip)
+        await old.say(code)
+        self.assertEqual(0, await new.exit_code(), new.lines)
+        self.assertEqual(b"secret", taken.read_bytes())
+        self.assertEqual(6, len(old.events("ask_code")))
+
     async def test_code_with_spaces(self) -> None:
         old, new, taken, code = await self.begin(python_old, python_new, b"secret")
         await old.say(" " + " ".join(code) + " ")

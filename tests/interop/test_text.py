@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from handoff_py import channel, control, qr
+from handoff_py import channel, control, hpke, qr
 from handoff_py import contents as c
 from handoff_py import derivations as d
 from handoff_py.frames import (
@@ -25,6 +25,7 @@ from handoff_py.frames import (
 )
 from handoff_py.hpke import OpenError
 from handoff_py.old_app import FrameClock
+from handoff_py.relay import Outcome, outcome_of_close, outcome_of_ended
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 
@@ -81,6 +82,37 @@ class ControlMessages(unittest.TestCase):
                 (reason.code, reason.ends_session, reason.retry),
             )
 
+    def test_close_without_ended(self) -> None:
+        for code, label, final in (
+            (None, "lost", False),
+            (1000, "lost", False),
+            (1001, "lost", False),
+            (1006, "lost", False),
+            (1008, "lost", False),
+            (3000, "lost", False),
+            (4499, "lost", False),
+            (4999, "closed with 4999", True),
+            (1002, "protocol_error", True),
+            (1012, "going_away", False),
+            (4001, "nothing_to_resume", False),
+            (4500, "expired", True),
+            (4529, "superseded", True),
+        ):
+            with self.subTest(code=code):
+                self.assertEqual(Outcome(label, final), outcome_of_close(code))
+
+    def test_ended(self) -> None:
+        for reason, retry, final in (
+            ("completed", False, True),
+            ("completed", True, True),
+            ("overloaded", True, False),
+            ("news", True, False),
+            ("news", False, True),
+        ):
+            with self.subTest(reason=reason, retry=retry):
+                message = {"type": "ended", "reason": reason, "retry": retry}
+                self.assertEqual(Outcome(reason, final), outcome_of_ended(message))
+
     def test_refused(self) -> None:
         for text in (
             "[]",
@@ -109,8 +141,12 @@ class Sizes(unittest.TestCase):
     def test_section_5_8(self) -> None:
         sk = ec.generate_private_key(ec.SECP256R1())
         binding = channel.Binding(1, os.urandom(16), 0, os.urandom(32), os.urandom(32))
-        new = channel.NewChannel(binding, d.p256_point(sk.public_key()), c.Device("n", "1"))
-        old = channel.OldChannel(binding, sk, new.hello_frame[:12], new.hello_frame[12:])
+        new = channel.NewChannel(
+            binding, hpke.encap(d.p256_point(sk.public_key())), c.Device("n", "1")
+        )
+        old = channel.OldChannel(
+            binding, lambda enc: hpke.decap(enc, sk), new.hello_frame[:12], new.hello_frame[12:]
+        )
         reply = old.reply_frame(c.Device("o", "2"))
         _, code = new.open_reply(reply[:12], reply[12:])
         self.assertTrue(old.is_code(code))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -16,14 +18,28 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from . import derivations as d
-from . import hpke
+from . import hpke, hybrid
 from .contents import NONCE_BYTES, Assembly, Chunk, Device, Hello, decode_reply, pad, unpad
 from .frames import CREDENTIAL, HELLO, NEW_TO_OLD, OLD_TO_NEW, RECEIPT, REPLY, Header
 from .hpke import OpenError
 
+PUBLIC_KEY_CHECKS = {1: d.p256_public_key, 2: hybrid.check_public_key}
+
+
+def public_key_matches(suite: int, pk: bytes, pk_hash: bytes) -> bool:
+    """Section 5.3: the hash, the length and the validity of old's public key."""
+    if not hmac.compare_digest(d.pk_hash(pk), pk_hash):
+        return False
+    try:
+        PUBLIC_KEY_CHECKS[suite](pk)
+    except ValueError:
+        return False
+    return True
+
 
 def sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256())))
+    algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+    r, s = decode_dss_signature(key.sign(message, algorithm))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
@@ -70,8 +86,17 @@ class ResponseKeys:
 
 
 def check_code(context: hpke.Context, th2: bytes) -> str:
-    exported = context.export(b"handoff/1 code" + th2, 8)
+    return code_digits(context.export(b"handoff/1 code" + th2, 8))
+
+
+def code_digits(exported: bytes) -> str:
     return str(1000 + int.from_bytes(exported, "big") % 9000)
+
+
+def read_code(typed: str) -> str | None:
+    """What a person typed, without white space; None if it is a slip and no try."""
+    text = "".join(typed.split())
+    return text if re.fullmatch("[1-9][0-9]{3}", text) else None
 
 
 @dataclass(frozen=True)
@@ -83,6 +108,14 @@ class Binding:
     frame: int
     root: bytes
     psk: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.psk) != 32:
+            raise ValueError("a pre-shared key has 32 bytes")
+
+    def context(self, shared_secret: bytes) -> hpke.Context:
+        kem_id = hpke.SUITE_KEM[self.suite]
+        return hpke.Context(kem_id, shared_secret, self.info, self.psk, self.psk_id)
 
     @property
     def info(self) -> bytes:
@@ -97,19 +130,17 @@ class NewChannel:
     def __init__(
         self,
         binding: Binding,
-        pk: bytes,
+        encapsulated: tuple[bytes, bytes],
         device: Device,
         *,
-        ephemeral: ec.EllipticCurvePrivateKey | None = None,
         signing_key: ec.EllipticCurvePrivateKey | None = None,
         nonce: bytes | None = None,
     ) -> None:
-        """Makes the hello. The keyword arguments are for test vectors."""
+        """Makes the hello from (shared secret, enc). The keyword arguments are for vectors."""
         self._sid = binding.sid
         self._signing_key = signing_key or ec.generate_private_key(ec.SECP256R1())
-        self._enc, self._context = hpke.setup_psk_s(
-            pk, binding.info, binding.psk, binding.psk_id, ephemeral
-        )
+        shared_secret, self._enc = encapsulated
+        self._context = binding.context(shared_secret)
         spk = d.p256_point(self._signing_key.public_key())
         hello = Hello(spk, device, nonce if nonce is not None else os.urandom(NONCE_BYTES))
         header = Header(NEW_TO_OLD, HELLO, 0).encode()
@@ -151,7 +182,7 @@ class NewChannel:
 
 class OldChannel:
     def __init__(
-        self, binding: Binding, sk: ec.EllipticCurvePrivateKey, header: bytes, body: bytes
+        self, binding: Binding, decap: Callable[[bytes], bytes], header: bytes, body: bytes
     ) -> None:
         """Opens the hello. That is tried once in a session, whatever comes of it."""
         if len(body) < 2:
@@ -161,7 +192,7 @@ class OldChannel:
             raise OpenError
         self._sid = binding.sid
         self._enc, ct1 = body[2 : 2 + size], body[2 + size :]
-        self._context = hpke.setup_psk_r(self._enc, sk, binding.info, binding.psk, binding.psk_id)
+        self._context = binding.context(decap(self._enc))
         self.hello = Hello.decode(unpad(self._context.open(header + self._sid, ct1)))
         self.th1 = hello_transcript(binding.root, self._enc, ct1)
         self.th2: bytes | None = None
@@ -177,9 +208,9 @@ class OldChannel:
         self._code = check_code(self._context, self.th2)
         return header + rn + ct2
 
-    def is_code(self, typed: str) -> bool:
+    def is_code(self, code: str) -> bool:
         assert self._code is not None
-        return hmac.compare_digest(typed.replace(" ", "").encode(), self._code.encode())
+        return hmac.compare_digest(code.encode(), self._code.encode())
 
     def credential_frame(self, seq: int, chunk: Chunk) -> bytes:
         assert self._keys is not None and self.th2 is not None

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -34,26 +34,40 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(beside, path)
 
 
-async def line_of_file(path: Path) -> str:
-    """The first line of a file that another program writes, as soon as there is a whole one."""
-    while True:
-        try:
-            line, newline, _ = path.read_text().partition("\n")
-            if newline:
-                return line
-        except FileNotFoundError:
-            pass
-        await asyncio.sleep(POLL_SECONDS)
+class FileLines:
+    """The first line of a file that another program writes: once it is whole, then once it changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last: str | None = None
+
+    async def next(self) -> str:
+        while True:
+            try:
+                line, newline, _ = self._path.read_text().partition("\n")
+                if newline and line != self._last:
+                    self._last = line
+                    return line
+            except FileNotFoundError:
+                pass
+            await asyncio.sleep(POLL_SECONDS)
 
 
-async def line_of_stdin() -> str:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    try:
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    except ValueError:  # a regular file
-        return sys.stdin.readline().rstrip("\n")
-    return (await reader.readline()).decode().rstrip("\n")
+class StdinLines:
+    """The lines of standard input. After its end there is nothing more to come."""
+
+    def __init__(self) -> None:
+        self._reader: asyncio.StreamReader | None = None
+
+    async def next(self) -> str:
+        if self._reader is None:
+            self._reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(self._reader)
+            await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+        line = await self._reader.readline()
+        if not line:
+            await asyncio.Future()
+        return line.decode(errors="replace")
 
 
 def file_shower(path: Path | None) -> Callable[[str | None], None]:
@@ -88,11 +102,9 @@ async def run_old(args: argparse.Namespace) -> int:
         token=args.token,
         drop_after=args.drop_after,
     )
-    ask: Callable[[], Awaitable[str]] = line_of_stdin
-    if args.code_in is not None:
-        ask = lambda: line_of_file(args.code_in)  # noqa: E731
+    codes = StdinLines() if args.code_in is None else FileLines(args.code_in)
     credential = args.credential.read_bytes()
-    app = OldApp(config, credential, emit, file_shower(args.qr_out), ask)
+    app = OldApp(config, credential, emit, file_shower(args.qr_out), codes.next)
     cancel_on_signal(app)
     await app.run()
     return 0 if app.delivered else 1
@@ -103,7 +115,7 @@ async def run_new(args: argparse.Namespace) -> int:
     allowed = set(args.allow_relay)
     policy = qr.RelayPolicy(listed, lambda host: host in allowed or qr.is_loopback(host))
     config = NewConfig(policy, Device(args.model, args.app_version), args.drop_after)
-    text = args.qr if args.qr is not None else await line_of_file(args.qr_file)
+    text = args.qr if args.qr is not None else await FileLines(args.qr_file).next()
     try:
         app = NewApp(config, text, emit, file_shower(args.code_out))
     except qr.Refused as e:

@@ -16,7 +16,7 @@ Message = dict[str, Any]
 
 
 class BadMessage(Exception):
-    """The relay sent a known type without its fields or out of bounds: the connection is lost."""
+    """What the relay sent is no message, or one that cannot be: cancel, verification_failed."""
 
 
 def to_base64url(data: bytes) -> str:
@@ -165,6 +165,3 @@ REASONS = {label: Reason(code, label, True) for code, label in _SESSION.items()}
     label: Reason(code, label, False) for code, label in _CONNECTION.items()
 }
 REASON_BY_CODE = {reason.code: reason for reason in REASONS.values()}
-
-# A close code that says only that the connection is gone (section 10.3).
-LOST_CODES = (1001, 1005, 1006, 1014)

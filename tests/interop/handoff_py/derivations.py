@@ -7,7 +7,6 @@ import hmac
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-SUITE_PK_BYTES = {1: 65, 2: 1249}
 SUITE_ENC_BYTES = {1: 65, 2: 1153}
 
 
@@ -69,6 +68,12 @@ def join_hash(proof: bytes) -> bytes:
     return sha256(proof)[:16]
 
 
+def check_proximity_nonce(prox: bytes) -> None:
+    """Of a nonce that is demanded; without a demand it is empty."""
+    if not 16 <= len(prox) <= 255:
+        raise ValueError("a proximity nonce has 16 to 255 bytes")
+
+
 def psk(prk: bytes, prox: bytes = b"") -> bytes:
     return hkdf_expand(prk, b"psk" + u8(len(prox)) + prox, 32)
 
@@ -99,19 +104,3 @@ def p256_public_key(point: bytes) -> ec.EllipticCurvePublicKey:
 def p256_point(key: ec.EllipticCurvePublicKey) -> bytes:
     n = key.public_numbers()
     return b"\x04" + n.x.to_bytes(32, "big") + n.y.to_bytes(32, "big")
-
-
-def public_key_matches(suite: int, pk: bytes, expected_hash: bytes) -> bool:
-    """Section 5.3: the hash, the length and the validity of old's public key.
-
-    Of a suite 2 key only the P-256 half is looked at here.
-    """
-    if not hmac.compare_digest(pk_hash(pk), expected_hash):
-        return False
-    if len(pk) != SUITE_PK_BYTES[suite]:
-        return False
-    try:
-        p256_public_key(pk[-65:])
-    except ValueError:
-        return False
-    return True

@@ -1,6 +1,7 @@
 """HPKE (RFC 9180) in mode_psk: DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
 
-The key schedule takes the KEM id, so it also serves suite 2 once a shared secret is known.
+SetupPSKS is `encap` and a `Context`, SetupPSKR is `decap` and a `Context`. The context takes the
+KEM id and the shared secret, so it serves suite 2 as well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from .derivations import hkdf_expand, hkdf_extract, p256_point, p256_public_key,
 
 KEM_P256 = 0x0010
 KEM_MLKEM768_P256 = 0x0050
+SUITE_KEM = {1: KEM_P256, 2: KEM_MLKEM768_P256}
 KDF_HKDF_SHA256 = 0x0001
 AEAD_AES_256_GCM = 0x0002
 MODE_PSK = b"\x01"
@@ -37,8 +39,10 @@ def _kem_shared_secret(dh: bytes, kem_context: bytes) -> bytes:
     return _labeled_expand(suite_id, prk, b"shared_secret", kem_context, 32)
 
 
-def encap(pk_r: bytes, ephemeral: ec.EllipticCurvePrivateKey) -> tuple[bytes, bytes]:
-    """(shared_secret, enc). The caller makes the ephemeral key; vectors fix it."""
+def encap(pk_r: bytes, ephemeral: ec.EllipticCurvePrivateKey | None = None) -> tuple[bytes, bytes]:
+    """(shared_secret, enc). The ephemeral key is random unless a test vector gives it."""
+    if ephemeral is None:
+        ephemeral = ec.generate_private_key(ec.SECP256R1())
     dh = ephemeral.exchange(ec.ECDH(), p256_public_key(pk_r))
     enc = p256_point(ephemeral.public_key())
     return _kem_shared_secret(dh, enc + pk_r), enc
@@ -99,23 +103,3 @@ class Context:
 
     def export(self, exporter_context: bytes, size: int) -> bytes:
         return _labeled_expand(self._suite_id, self.exporter_secret, b"sec", exporter_context, size)
-
-
-def setup_psk_s(
-    pk_r: bytes,
-    info: bytes,
-    psk: bytes,
-    psk_id: bytes,
-    ephemeral: ec.EllipticCurvePrivateKey | None = None,
-) -> tuple[bytes, Context]:
-    """(enc, context of the sender)"""
-    if ephemeral is None:
-        ephemeral = ec.generate_private_key(ec.SECP256R1())
-    shared_secret, enc = encap(pk_r, ephemeral)
-    return enc, Context(KEM_P256, shared_secret, info, psk, psk_id)
-
-
-def setup_psk_r(
-    enc: bytes, sk_r: ec.EllipticCurvePrivateKey, info: bytes, psk: bytes, psk_id: bytes
-) -> Context:
-    return Context(KEM_P256, decap(enc, sk_r), info, psk, psk_id)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import derivations as d
-from . import qr
-from .channel import Binding, NewChannel
+from . import hpke, qr
+from .channel import Binding, NewChannel, public_key_matches
 from .contents import Device
 from .control import Message, to_base64url
 from .frames import CREDENTIAL, NEW_TO_OLD, REPLY, Delivery, Fatal, Header
@@ -35,8 +35,7 @@ class NewApp:
         scanned = qr.decode_text(text)
         payload = qr.decode_payload(scanned, SUITES)
         relay_url = config.policy.url(payload)
-        if payload.proximity:
-            raise qr.Refused(qr.PROXIMITY_MISSING, "flag")
+        qr.check_demands(payload, prox=b"")
         self._config, self._emit, self._show_code = config, emit, show_code
         self._payload = payload
         prk = d.frame_prk(payload.frame_secret)
@@ -101,12 +100,12 @@ class NewApp:
 
     def _joined(self, message: Message) -> None:
         pk: bytes = message["public_key"]
-        if not d.public_key_matches(self._payload.suite, pk, self._payload.pk_hash):
+        if not public_key_matches(self._payload.suite, pk, self._payload.pk_hash):
             self.cancel("verification_failed")
             return
         self._delivery.peer_known()
         if self._binding is not None:
-            self._channel = NewChannel(self._binding, pk, self._config.device)
+            self._channel = NewChannel(self._binding, hpke.encap(pk), self._config.device)
             self._binding = None
             self._delivery.send(self._channel.hello_frame)
         if message["peer_online"]:
@@ -123,7 +122,8 @@ class NewApp:
             if header is not None:
                 self._take(header, frame[:12], frame[12:])
         except (Fatal, OpenError):
-            self.cancel("verification_failed")
+            if not self._received:  # afterwards there is nothing to lose: drop it and wait
+                self.cancel("verification_failed")
         self._data_frames += 1
         if self._data_frames == self._config.drop_after:
             self._emit("dropping")
@@ -144,6 +144,7 @@ class NewApp:
             self._delivery.accept()
             if last:
                 self._received = True
+                self._link.expect_completion()
                 self._emit("received", bytes=len(self._channel.credential()))
                 self._delivery.send(self._channel.receipt_frame())
         else:

@@ -6,13 +6,12 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from . import derivations as d
-from . import qr
-from .channel import Binding, OldChannel
+from . import hpke, qr
+from .channel import Binding, OldChannel, read_code
 from .contents import Chunk, Device, cut
 from .control import Message, to_base64url
 from .frames import HELLO, OLD_TO_NEW, RECEIPT, Delivery, Fatal, Header
@@ -97,7 +96,7 @@ class OldApp:
         self._clock = FrameClock(config.lifetime_ms, config.interval_ms, loop.time)
         self._frame_timer: asyncio.TimerHandle | None = None
         self._visible = False
-        self._join: tuple[Any, ...] | None = None
+        self._join: int | None = None  # the frame that new joined with
         self._binding: Binding | None = None
         self._channel: OldChannel | None = None
         self._code_task: asyncio.Task[None] | None = None
@@ -187,20 +186,21 @@ class OldApp:
             self._show_frame()
 
     def _joined(self, facts: Message, online: bool) -> None:
-        join = (facts["frame"], facts["network"], facts["country"])
+        join: int = facts["frame"]
         if self._join is None:
             self._hide()
-            self._emit("peer_joined", frame=join[0], network=join[1], country=join[2])
-            if not self._clock.acceptable(join[0]):
+            verdict = {name: facts[name] for name in ("network", "country")}
+            self._emit("peer_joined", frame=join, **verdict)
+            if not self._clock.acceptable(join):
                 self.cancel("verification_failed")
                 return
             self._join = join
             self._binding = Binding(
                 SUITE,
                 self._sid,
-                join[0],
-                d.transcript_root(self._payload(join[0])),
-                d.psk(self._prk(join[0])),
+                join,
+                d.transcript_root(self._payload(join)),
+                d.psk(self._prk(join)),
             )
         elif self._join != join:
             self.cancel("verification_failed")
@@ -267,7 +267,7 @@ class OldApp:
         assert self._binding is not None and self._sk is not None
         binding, sk = self._binding, self._sk
         self._binding, self._sk, self._session_prk = None, None, b""
-        self._channel = OldChannel(binding, sk, raw, body)
+        self._channel = OldChannel(binding, lambda enc: hpke.decap(enc, sk), raw, body)
         self._delivery.accept()
         device = self._channel.hello.device
         self._emit("hello", model=device.model, version=device.version)
@@ -276,14 +276,16 @@ class OldApp:
 
     async def _check_code(self) -> None:
         assert self._channel is not None
-        self._emit("ask_code")
+        code: str | None = None
         try:
             async with asyncio.timeout(CHECK_CODE_TIMEOUT):
-                typed = await self._ask_code()
+                while code is None:
+                    self._emit("ask_code")
+                    code = read_code(await self._ask_code())
         except TimeoutError:
             self.cancel("code_timeout")
             return
-        if not self._channel.is_code(typed):
+        if not self._channel.is_code(code):
             self.cancel("wrong_code")
             return
         self._emit("code_accepted")

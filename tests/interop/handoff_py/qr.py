@@ -26,6 +26,7 @@ SCAN_AGAIN = "scan again"
 RELAY_NOT_ALLOWED = "this relay is not allowed"
 NOT_A_HANDOFF_CODE = "not a handoff code"
 PROXIMITY_MISSING = "proximity is demanded and not available"
+MUTUAL_SCAN_UNSUPPORTED = "mutual scan is demanded and not available"
 
 
 class Refused(Exception):
@@ -165,9 +166,15 @@ def decode_payload(data: bytes, suites: Container[int] = SUITES) -> Payload:
             split_literal(literal)
         except ValueError as e:
             raise Refused(RELAY_NOT_ALLOWED, f"literal: {e}") from e
-    if flags & FLAG_MUTUAL_SCAN:
-        raise Refused(UPDATE_APP, "mutual scan")
     return Payload(suite, flags, frame, sid, frame_secret, pk_hash, relay_id, literal)
+
+
+def check_demands(payload: Payload, prox: bytes) -> None:
+    """What the flags demand of the new app, and what it has."""
+    if payload.flags & FLAG_MUTUAL_SCAN:
+        raise Refused(MUTUAL_SCAN_UNSUPPORTED, "flag bit 1")
+    if payload.proximity and not prox:
+        raise Refused(PROXIMITY_MISSING, "flag bit 0")
 
 
 def encode_text(payload: bytes) -> str:

@@ -19,13 +19,11 @@ from websockets.exceptions import (
 )
 
 from .control import (
-    LOST_CODES,
     MAX_LIFETIME_MS,
     REASON_BY_CODE,
     REASONS,
     BadMessage,
     Message,
-    code_says_retry,
     parse,
     to_base64url,
 )
@@ -37,6 +35,10 @@ CONNECT_TIMEOUT = 10.0
 PING_INTERVAL, PONG_TIMEOUT = 15.0, 23.0
 CANCEL_PATIENCE = 10.0
 CLOSE_PATIENCE = 1.0
+ANSWER_PATIENCE = 10.0
+OVERDUE = 2.0  # how long past its deadline an app waits for `ended`
+
+ANSWERS = {"open": "opened", "join": "joined", "resume": "resumed"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Handler(Protocol):
 
     def on_lost(self) -> None: ...
 
+    def cancel(self, reason: str) -> None: ...
+
 
 class _NoRedirects(connect):
     def process_redirect(self, exc: Exception) -> Exception:
@@ -74,11 +78,13 @@ def outcome_of_ended(message: Message) -> Outcome:
 
 
 def outcome_of_close(code: int | None) -> Outcome:
-    if code is None or code in LOST_CODES:
-        return Outcome("lost", False)
-    if (known := REASON_BY_CODE.get(code)) is not None:
+    """Of a close without `ended`. Code 1000 needs more thought, see `Link`."""
+    known = REASON_BY_CODE.get(code) if code is not None else None
+    if known is not None and known.label != "completed":
         return Outcome(known.label, known.ends_session or not known.retry)
-    return Outcome(f"closed with {code}", not code_says_retry(code))
+    if code is not None and 4500 <= code <= 4999:
+        return Outcome(f"closed with {code}", True)
+    return Outcome("lost", False)
 
 
 def outcome_of_status(response: Any) -> Outcome:
@@ -106,9 +112,13 @@ class Link:
         self._resume_message = {"type": "resume", "token": to_base64url(resume_token)}
         self._outgoing: asyncio.Queue[str | bytes] | None = None
         self._socket: ClientConnection | None = None
-        self._answered = False  # has seen opened or joined, or resumed in its place
+        self._seen = False  # opened or joined, or resumed in its place, in this session
+        self._awaited: str | None = None  # the answer to the first message of this connection
         self._deadline = self._now() + MAX_LIFETIME_MS / 1000
-        self._parting: str | None = None  # what to say after a resume if `ended` was not heard
+        self._timeout: asyncio.Timeout | None = None
+        self._parting: str | None = None  # what to say again until `ended` is heard
+        self._parted_here = False
+        self._may_complete = False
         self._cancelled: str | None = None
         self._cancel_until = 0.0
         self._failures = 0
@@ -132,7 +142,12 @@ class Link:
             asyncio.get_running_loop().call_later(CANCEL_PATIENCE, self.drop)
 
     def complete(self) -> None:
+        self._may_complete = True
         self._part(_message("complete"))
+
+    def expect_completion(self) -> None:
+        """New has opened the last chunk: from now on `completed` can be true."""
+        self._may_complete = True
 
     def drop(self) -> None:
         """Loses the connection without a word, as a failing network does."""
@@ -141,7 +156,8 @@ class Link:
 
     def _part(self, text: str) -> None:
         self._parting = text
-        if self._outgoing is not None and self._answered:
+        if self._outgoing is not None:
+            self._parted_here = True
             self._outgoing.put_nowait(text)
 
     # The life of the link
@@ -160,7 +176,7 @@ class Link:
             if outcome.label == "stale_frame":
                 return outcome.label
             if outcome.label == "nothing_to_resume":
-                if self._answered or resumed_instead:
+                if self._seen or resumed_instead:
                     return outcome.label
                 message = self._first_message
             elif outcome.final:
@@ -168,13 +184,13 @@ class Link:
             elif outcome.attempted:
                 message = self._resume_message
             if self._cancelled is not None and not (
-                self._answered and self._now() < self._cancel_until
+                self._seen and self._now() < self._cancel_until
             ):
                 return self._cancelled
             longest = min(0.1 * 2**self._failures, 5.0)
             wait = max(random.uniform(longest / 2, longest), outcome.wait)
             self._failures += 1
-            if self._now() + wait >= self._deadline:
+            if self._now() + wait >= self._deadline + OVERDUE:
                 return self._cancelled or "expired"
             await asyncio.sleep(wait)
 
@@ -205,6 +221,8 @@ class Link:
         self._socket = socket
         self._outgoing = asyncio.Queue()
         self._outgoing.put_nowait(_text(message))
+        self._awaited = ANSWERS[message["type"]]
+        self._parted_here = False
         writer = asyncio.create_task(self._write(socket, self._outgoing))
         try:
             return await self._read(socket, handler)
@@ -223,21 +241,29 @@ class Link:
 
     async def _read(self, socket: ClientConnection, handler: Handler) -> Outcome:
         try:
-            while True:
-                received = await socket.recv()
-                if isinstance(received, bytes):
-                    if self._cancelled is None:
-                        handler.on_data(received)
-                    continue
-                message = parse(received, self._role)
-                if message["type"] == "ended":
-                    await self._closed(socket)
-                    return outcome_of_ended(message)
-                self._hear(message, handler)
-        except BadMessage:
-            return Outcome("lost", False)
+            async with asyncio.timeout_at(self._patience()) as self._timeout:
+                while True:
+                    received = await socket.recv()
+                    if isinstance(received, bytes):
+                        if self._cancelled is None:
+                            handler.on_data(received)
+                    elif (outcome := self._hear(received, handler)) is not None:
+                        await self._closed(socket)
+                        return outcome
         except ConnectionClosed as e:
-            return outcome_of_close(e.rcvd.code if e.rcvd is not None else None)
+            code = e.rcvd.code if e.rcvd is not None else None
+            if code == REASONS["completed"].code and self._may_complete:
+                return Outcome("completed", True)
+            return outcome_of_close(code)
+        except TimeoutError:
+            if self._now() >= self._deadline + OVERDUE:
+                return Outcome("expired", True)
+            return Outcome("lost", False)
+
+    def _patience(self) -> float:
+        """Until when to wait for the relay: for its answer, or for the end of the session."""
+        end = self._deadline + OVERDUE
+        return end if self._awaited is None else min(end, self._now() + ANSWER_PATIENCE)
 
     async def _closed(self, socket: ClientConnection) -> None:
         """After `ended`: nothing more is sent, and the relay closes first."""
@@ -248,17 +274,40 @@ class Link:
         except TimeoutError:
             pass
 
-    def _hear(self, message: Message, handler: Handler) -> None:
-        kind = message["type"]
-        if "expires_in_ms" in message and kind in ("opened", "joined", "resumed", "tick"):
-            self._deadline = self._now() + message["expires_in_ms"] / 1000
-        if kind in ("opened", "joined", "resumed"):
-            self._answered = True
-            self._failures = 0
-            if self._parting is not None and self._outgoing is not None:
-                self._outgoing.put_nowait(self._parting)
+    def _hear(self, text: str, handler: Handler) -> Outcome | None:
+        try:
+            message = parse(text, self._role)
+            if message["type"] == "ended":
+                return self._ended(message)
+            if message["type"] in ANSWERS.values():
+                self._take_answer(message)
+        except BadMessage:
+            if self._cancelled is None:
+                handler.cancel("verification_failed")
+            return None
+        if "expires_in_ms" in message and message["type"] in ("tick", *ANSWERS.values()):
+            left: int = message["expires_in_ms"]
+            self._deadline = min(self._deadline, self._now() + left / 1000)
+            if self._timeout is not None:
+                self._timeout.reschedule(self._patience())
         if self._cancelled is None:
             handler.on_control(message)
+        return None
+
+    def _take_answer(self, message: Message) -> None:
+        if message["type"] != self._awaited:
+            raise BadMessage("an answer that does not fit")
+        self._awaited = None
+        self._seen = True
+        self._failures = 0
+        if self._parting is not None and not self._parted_here:
+            self._part(self._parting)
+
+    def _ended(self, message: Message) -> Outcome:
+        outcome = outcome_of_ended(message)
+        if outcome.label == "completed" and not self._may_complete:
+            return Outcome("completed too early", True)
+        return outcome
 
 
 def _message(kind: str, **fields: Any) -> str:
