@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 class FileLines:
-    """The first line of a file that another program writes: once it is whole, then once it changes."""
+    """The first line of a file that another program writes: when it is whole, when it changes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
