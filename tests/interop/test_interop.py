@@ -50,7 +50,7 @@ def event_member(event: str, member: str) -> Callable[[str], str | None]:
 
 
 def relay_command() -> Command:
-    return Command([BIN, "serve", "--listen", "127.0.0.1:0"])
+    return Command([BIN, "serve", "--listen", "127.0.0.1:0", "--json"])
 
 
 def relay_url(line: str) -> str | None:
@@ -73,13 +73,13 @@ def python_new(qr: str, out: Path, *extra: str) -> Command:
 def rust_old(relay: str, credential: Path) -> Command:
     return Command(
         [BIN, "old", "--relay", relay, "--credential", str(credential), "--json"],
-        qr=event_member("qr", "text"),
+        qr=event_member("qr_shown", "text"),
     )
 
 
 def rust_new(qr: str, out: Path) -> Command:
     return Command(
-        [BIN, "new", "--qr", qr, "--out", str(out), "--json"], code=event_member("code", "code")
+        [BIN, "new", "--qr", qr, "--out", str(out), "--json"], code=event_member("show_code", "code")
     )
 
 
