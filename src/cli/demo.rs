@@ -15,7 +15,9 @@ use super::output::Output;
 use super::picture;
 use super::relays::RelayArgs;
 use crate::app::{Listeners, Node};
-use crate::client::{NewApp, NewEvent, NewHandle, NewOutcome, NewSettings, OldApp, OldEvent, OldHandle, OldOutcome, OldSettings};
+use crate::client::{
+    NewApp, NewEvent, NewHandle, NewOutcome, NewSettings, OldApp, OldEvent, OldHandle, OldOutcome, OldSettings,
+};
 use crate::config::Settings;
 use crate::crypto::{CheckCode, DeviceInfo, DeviceKey};
 use crate::protocol::qr::QrPayload;

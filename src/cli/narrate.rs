@@ -28,7 +28,10 @@ pub(super) fn old(event: &OldEvent) -> Told {
         ),
         OldEvent::PeerIdentified(device) => identified(device),
         OldEvent::AskCode { within } => (
-            Some(format!("The other phone shows four digits. Type them here within {} s, then Enter:", within.as_secs())),
+            Some(format!(
+                "The other phone shows four digits. Type them here within {} s, then Enter:",
+                within.as_secs()
+            )),
             json!({"event": "ask_code", "within_ms": millis(*within)}),
         ),
         OldEvent::CodeAccepted => (Some("The code is right.".to_owned()), json!({"event": "code_accepted"})),
@@ -62,9 +65,7 @@ pub(super) fn new(event: &NewEvent) -> Told {
         NewEvent::CredentialReceived => {
             (Some("The credential is here.".to_owned()), json!({"event": "credential_received"}))
         }
-        NewEvent::Confirmed => {
-            (Some("The old phone knows that it arrived.".to_owned()), json!({"event": "confirmed"}))
-        }
+        NewEvent::Confirmed => (Some("The old phone knows that it arrived.".to_owned()), json!({"event": "confirmed"})),
         NewEvent::Unconfirmed(reason) => (
             Some(format!("The old phone may not know that it arrived: {reason}.")),
             json!({"event": "unconfirmed", "reason": label(*reason)}),

@@ -111,8 +111,14 @@ mod tests {
             let (dx, dy) = (f64::from(x) - 600.0, f64::from(y) - 500.0);
             let (sin, cos) = (0.1_f64).sin_cos();
             let (u, v) = (dx * cos + dy * sin + 350.0, dy * cos - dx * sin + 350.0);
-            let inside = (0.0..f64::from(screen.width())).contains(&u) && (0.0..f64::from(screen.height())).contains(&v);
-            #[expect(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside")]
+            let inside =
+                (0.0..f64::from(screen.width())).contains(&u) && (0.0..f64::from(screen.height())).contains(&v);
+            #[expect(
+                clippy::as_conversions,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "inside"
+            )]
             let pixel = if inside { screen.get_pixel(u as u32, v as u32).0[0] / 2 + 60 } else { 30 };
             Luma([pixel])
         });

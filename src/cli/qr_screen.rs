@@ -89,7 +89,8 @@ impl QrScreen {
     fn draw(&mut self, now: Instant) -> io::Result<()> {
         let Some((picture, next, end)) = &self.shown else { return Ok(()) };
         let seconds = |until: &Instant| until.saturating_duration_since(now).as_secs_f64().ceil();
-        let left = format!("Scan with the new phone. New picture in {} s, code valid for {} s.", seconds(next), seconds(end));
+        let left =
+            format!("Scan with the new phone. New picture in {} s, code valid for {} s.", seconds(next), seconds(end));
         let mut out = stdout().lock();
         if self.drawn > 0 {
             queue!(out, MoveUp(self.drawn), Clear(ClearType::FromCursorDown))?;

@@ -97,7 +97,9 @@ mod tests {
         ] {
             assert_eq!(reference(&[url]), RelayRef::Literal(RelayHost::parse(host).unwrap()));
         }
-        for urls in [&["wss://relay.example/base"][..], &["wss://127.0.0.1:8443"], &["wss://a.example", "wss://b.example"]] {
+        for urls in
+            [&["wss://relay.example/base"][..], &["wss://127.0.0.1:8443"], &["wss://a.example", "wss://b.example"]]
+        {
             assert_eq!(reference(urls), RelayRef::Listed(NonZeroU8::MIN), "{urls:?}");
         }
         assert_eq!(reference(&[]), reference(&[DEFAULT_RELAY]));

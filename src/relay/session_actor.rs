@@ -107,8 +107,9 @@ impl SessionActor {
         let now = self.now();
         warn_if_lost(&outcome);
         self.session.handle_outcome(connection, outcome.map_err(|unavailable| unavailable.retry_after), now);
-        if !self.session.is_open() {
-            self.permit = None;
+        match (&self.entry, self.session.is_open()) {
+            (Some(entry), true) => entry.mark_open(),
+            _ => self.permit = None,
         }
     }
 
