@@ -98,6 +98,32 @@ mod tests {
     const TEXT: &str = "HO:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
     #[test]
+    fn what_the_terminal_shows_is_black_on_white_with_a_quiet_zone_and_is_read_back() {
+        let lines = for_terminal(TEXT).unwrap();
+        let cells: Vec<Vec<char>> = lines
+            .iter()
+            .map(|line| {
+                line.strip_prefix("\u{1b}[30;107m").unwrap().strip_suffix("\u{1b}[0m").unwrap().chars().collect()
+            })
+            .collect();
+        assert!(cells[0].iter().chain(&cells[1]).all(|cell| *cell == ' '), "four white modules above");
+        assert!(cells.iter().all(|line| line[..4].iter().all(|cell| *cell == ' ')), "and four at the side");
+        let screen = image::GrayImage::from_fn(
+            u32::try_from(cells[0].len() * 8).unwrap(),
+            u32::try_from(cells.len() * 16).unwrap(),
+            |x, y| {
+                let cell = cells[usize::try_from(y / 16).unwrap()][usize::try_from(x / 8).unwrap()];
+                let is_upper_half = y % 16 < 8;
+                let is_black = cell == '█' || (cell == '▀' && is_upper_half) || (cell == '▄' && !is_upper_half);
+                Luma([if is_black { 0 } else { 255 }])
+            },
+        );
+        let mut png = Cursor::new(Vec::new());
+        screen.write_to(&mut png, ImageFormat::Png).unwrap();
+        assert_eq!(read(png.get_ref()).unwrap(), TEXT);
+    }
+
+    #[test]
     fn a_png_is_read_back() {
         assert_eq!(read(&file(TEXT, Format::Png).unwrap()).unwrap(), TEXT);
     }
