@@ -155,6 +155,12 @@ impl Session {
         matches!(self.state, State::Open { .. })
     }
 
+    /// Whether the session ended here.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+
     /// A connection was accepted for this session.
     pub fn handle_connect(&mut self, id: ConnectionId, role: Role, tag: NetworkTag, now: Instant) {
         let waiting = self.connections.iter().filter(|c| c.is_unidentified()).count();
