@@ -215,6 +215,10 @@ impl Session {
         if !(connection.is_attached() && self.is_joined()) {
             return self.close(id, CloseReason::UnexpectedData, None, now);
         }
+        // An empty message costs as much as a ping, and no app has a use for it.
+        if frame.is_empty() && !self.hear_control_frame(id, now) {
+            return;
+        }
         let quota = match role {
             Role::Old => &mut self.old_quota,
             Role::New => &mut self.new_quota,
