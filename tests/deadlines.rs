@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use handoff_relay::protocol::Role;
 use handoff_relay::protocol::ids::{JoinHash, JoinProof, PublishedKey, ResumeHash, ResumeToken, SessionId};
 use handoff_relay::protocol::limits::TOMBSTONE_GRACE;
-use handoff_relay::protocol::message::{ClientMessage, ServerMessage};
+use handoff_relay::protocol::message::{CancelReason, ClientMessage, ServerMessage};
 use rand::RngExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -261,16 +261,26 @@ async fn open_many(address: SocketAddr, count: usize, receive_buffer: Option<u32
     sessions
 }
 
+/// A tenth of the work, so that code and tables are in memory when the idle memory is measured.
+async fn warm_up(address: SocketAddr) {
+    let mut sessions = open_many(address, (SESSIONS - JAMMED) / 10, None).await;
+    let jammed = open_many(address, JAMMED / 10, Some(2048)).await;
+    let mut senders = Vec::new();
+    for session in &jammed {
+        senders.push(jam(address, session).await);
+    }
+    for session in sessions.iter_mut().map(|session| &mut session.socket).chain(&mut senders) {
+        session.say(&ClientMessage::Cancel { reason: CancelReason::User }).await;
+        while session.frame().await.is_ok() {}
+    }
+    sleep_until((Instant::now() + Duration::from_secs(6)).into()).await;
+}
+
 #[tokio::test]
 async fn every_session_ends_at_its_deadline_and_leaves_nothing_behind() {
     let relay = Relay::start();
     let address = relay.address;
-    for session in open_many(address, 200, None).await {
-        let Session { mut socket, .. } = session;
-        let reason = handoff_relay::protocol::message::CancelReason::User;
-        socket.say(&ClientMessage::Cancel { reason }).await;
-        while socket.frame().await.is_ok() {}
-    }
+    warm_up(address).await;
     let idle_files = relay.open_files();
     let idle = relay.resident();
 

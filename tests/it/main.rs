@@ -1,6 +1,19 @@
 //! Integration tests: one binary, one module a subject.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a panic in a test is a failed test, tests measure real time, and their figures are printed"
+)]
+
+#[cfg(test)]
+mod bad_input;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod fault_proxy;
+#[cfg(test)]
 mod handoff;
+#[cfg(test)]
+mod support;
