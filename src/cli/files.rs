@@ -47,13 +47,15 @@ fn read(path: &Path, what: &'static str, most: u64) -> Result<Vec<u8>, FileError
     Ok(bytes)
 }
 
-/// Whether [`write`] would refuse, so that it is known before the handoff and not after.
+/// Whether [`write`] would refuse, so that it is known before the handoff and not after: there must be room for the
+/// largest credential, too.
 pub(super) fn check_writable(path: &Path, force: bool) -> Result<(), FileError> {
     if !force && path.symlink_metadata().is_ok() {
         return Err(FileError::Exists { path: path.to_owned() });
     }
     let failed = |source| FileError::Write { path: path.to_owned(), source };
-    Builder::new().tempfile_in(folder(path)).map(drop).map_err(failed)
+    let mut file = Builder::new().prefix(".handoff-").tempfile_in(folder(path)).map_err(failed)?;
+    file.write_all(&[0; MAX_CREDENTIAL_BYTES]).and_then(|()| file.as_file().sync_all()).map_err(failed)
 }
 
 /// Writes a file at once and for its owner only; replaces another one only if told to.

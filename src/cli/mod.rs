@@ -57,7 +57,7 @@ impl Cli {
     #[must_use]
     pub fn run(self) -> Exit {
         self.execute().unwrap_or_else(|failure| {
-            Output::error(&format_args!("{:#}", failure.problem));
+            Output::error(&with_causes(&failure.problem));
             failure.exit
         })
     }
@@ -81,6 +81,15 @@ impl Cli {
             }
         }
     }
+}
+
+/// A problem and its causes, each once: the text of some problems has their cause in it, for logs.
+fn with_causes(problem: &anyhow::Error) -> String {
+    problem
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(problem.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 /// Runs one app. What still waits for a line from standard input at the end is left behind.

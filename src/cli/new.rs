@@ -53,7 +53,8 @@ impl New {
             let app = NewApp::new(self.relays.list()?, self.relays.connector()?);
             let payload = QrPayload::from_text(&self.qr_text()?).map_err(anyhow::Error::from)?;
             let device = DeviceInfo::new("handoff new", env!("CARGO_PKG_VERSION")).context("this device")?;
-            let settings = NewSettings::new(device, DeviceKey::generate(&mut rand::rng()));
+            let mut settings = NewSettings::new(device, DeviceKey::generate(&mut rand::rng()));
+            settings.patience = self.relays.patience();
             let transfer = app.start(settings, payload).map_err(anyhow::Error::from)?;
             self.accompany(transfer, output).await
         })

@@ -82,6 +82,7 @@ impl Old {
     fn settings(&self) -> Result<OldSettings, Failure> {
         let device = DeviceInfo::new("handoff old", env!("CARGO_PKG_VERSION")).context("this device")?;
         let mut settings = OldSettings::new(self.relays.reference(), device);
+        settings.patience = self.relays.patience();
         settings.lifetime = Duration::from_secs(self.lifetime);
         if self.static_qr {
             settings.interval = settings.lifetime;

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU8;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use url::Url;
 
-use crate::client::{Connector, RelayList, RelayUrl};
+use crate::client::{Connector, DEFAULT_PATIENCE, RelayList, RelayUrl};
 use crate::protocol::qr::{RelayHost, RelayRef};
 
 /// Where `handoff serve` listens by default.
@@ -15,7 +16,7 @@ const DEFAULT_RELAY: &str = "ws://127.0.0.1:8080";
 /// Hosts that a QR code may name without further ado: they lead to this device itself.
 const LOOPBACK_HOSTS: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(super) struct RelayArgs {
     /// The relay's address; repeat it for further addresses of the same relay [default: ws://127.0.0.1:8080]
     #[arg(long = "relay", value_name = "URL")]
@@ -24,12 +25,16 @@ pub(super) struct RelayArgs {
     /// Trust the certificate authorities in this PEM file, too
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+
+    /// Give up if no relay has answered by then
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_PATIENCE.as_secs())]
+    patience: u64,
 }
 
 impl RelayArgs {
     /// Arguments that name one address.
     pub(super) fn one(url: String) -> Self {
-        Self { urls: vec![url], ca_file: None }
+        Self { urls: vec![url], ca_file: None, patience: DEFAULT_PATIENCE.as_secs() }
     }
 
     /// The relays that the app may use: the given ones under number 1, and the hosts that a QR code may name.
@@ -64,6 +69,11 @@ impl RelayArgs {
         })
     }
 
+    /// How long to try until a relay answers for the first time.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+
     fn urls(&self) -> Vec<&str> {
         let given = self.urls.iter().map(String::as_str);
         if self.urls.is_empty() { vec![DEFAULT_RELAY] } else { given.collect() }
@@ -85,7 +95,8 @@ mod tests {
     use super::*;
 
     fn reference(urls: &[&str]) -> RelayRef {
-        RelayArgs { urls: urls.iter().map(|&url| url.to_owned()).collect(), ca_file: None }.reference()
+        let urls = urls.iter().map(|&url| url.to_owned()).collect();
+        RelayArgs { urls, ca_file: None, patience: 1 }.reference()
     }
 
     #[test]
