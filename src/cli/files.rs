@@ -16,13 +16,13 @@ const MAX_PICTURE_BYTES: u64 = 64 * 1024 * 1024;
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} is too large: {what} may have at most {most} bytes", path.display())]
     TooLarge { path: PathBuf, what: &'static str, most: u64 },
     #[error("{} exists; say --force to replace it", path.display())]
     Exists { path: PathBuf },
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
 

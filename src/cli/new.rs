@@ -21,7 +21,7 @@ const MAX_QR_TEXT_BYTES: u64 = 4096;
 /// Receive a credential: read the QR code, show the check code, write the file
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  handoff new --qr-image qr.png --out id.json    a photo, a screenshot, or the file that `handoff old` keeps rewriting
+  handoff new --qr-image qr.png --out id.json    a photo, a screenshot, what --qr-out writes
   handoff new --qr 'HO:...' --out id.json        the text inside the code
   zbarimg -q --raw qr.png | handoff new --out id.json")]
 pub(super) struct New {

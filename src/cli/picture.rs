@@ -19,13 +19,13 @@ const MAX_SEARCHED_PIXELS: u32 = 2000;
 /// A picture that cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PictureError {
-    #[error("the QR code cannot be drawn: {0}")]
+    #[error("the QR code cannot be drawn")]
     Draw(#[from] QrError),
-    #[error("the picture cannot be encoded: {0}")]
+    #[error("the picture cannot be encoded")]
     Encode(#[source] image::ImageError),
     #[error("--qr-out must end in .png or .svg")]
     UnknownFormat,
-    #[error("this is not a PNG or JPEG picture: {0}")]
+    #[error("this is not a PNG or JPEG picture")]
     Decode(#[source] image::ImageError),
     #[error("no QR code can be read in the picture: take it again, straight and in focus, with the white border")]
     NoCode,
