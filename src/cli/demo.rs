@@ -31,7 +31,7 @@ const CREDENTIAL: &[u8] = b"{\"holder\": \"Astrid Holm\", \"document\": \"demons
 pub(super) struct Demo {}
 
 impl Demo {
-    pub(super) fn run(self, output: Output) -> Result<Exit, Failure> {
+    pub(super) fn run(output: Output) -> Result<Exit, Failure> {
         let relay = DemoRelay::start().map_err(|problem| Failure { exit: Exit::CannotRun, problem })?;
         output.say(
             &format!("relay      It listens on {}, and can read nothing of what follows.", relay.url),
@@ -108,10 +108,11 @@ impl Stage {
                 event = old.next_event() => {
                     let Some(event) = event else { break };
                     self.tell("old phone", narrate::old(&event));
-                    match event {
-                        OldEvent::QrShown { payload, .. } if new.is_none() => new = Some(self.scan(&app, &payload)?),
-                        OldEvent::AskCode { .. } => asked = true,
-                        _ => {}
+                    asked |= matches!(event, OldEvent::AskCode { .. });
+                    if let OldEvent::QrShown { payload, .. } = event
+                        && new.is_none()
+                    {
+                        new = Some(self.scan(&app, &payload)?);
                     }
                 }
                 Some(event) = next(&mut new) => {

@@ -68,7 +68,7 @@ impl Cli {
             Command::Serve(serve) => serve.run(output),
             Command::Old(old) => old.run(output),
             Command::New(new) => new.run(output),
-            Command::Demo(demo) => demo.run(output),
+            Command::Demo(demo::Demo {}) => demo::Demo::run(output),
             Command::Openapi => {
                 Output::raw(&ApiDoc::openapi().to_pretty_json().unwrap_or_default());
                 Ok(Exit::Success)

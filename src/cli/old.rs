@@ -126,7 +126,7 @@ impl Person {
         loop {
             tokio::select! {
                 event = transfer.next_event() => match event {
-                    Some(event) => self.see(event, Instant::now())?,
+                    Some(event) => self.see(&event, Instant::now())?,
                     None => break,
                 },
                 line = self.lines.next_line(), if self.is_asked => self.type_code(line, &transfer).await,
@@ -146,35 +146,30 @@ impl Person {
         })
     }
 
-    fn see(&mut self, event: OldEvent, now: Instant) -> Result<(), Failure> {
-        match &event {
-            OldEvent::QrShown { payload, next_in, left } => {
-                self.screen.show(payload, *next_in, *left, now).map_err(anyhow::Error::from)?;
-            }
-            OldEvent::QrHidden | OldEvent::PeerJoined { .. } => self.screen.hide().map_err(anyhow::Error::from)?,
-            OldEvent::AskCode { .. } => self.is_asked = true,
-            _ => {}
+    fn see(&mut self, event: &OldEvent, now: Instant) -> Result<(), Failure> {
+        if let OldEvent::QrShown { payload, next_in, left } = event {
+            self.screen.show(payload, *next_in, *left, now).map_err(anyhow::Error::from)?;
+        } else if matches!(event, OldEvent::QrHidden | OldEvent::PeerJoined { .. }) {
+            self.screen.hide().map_err(anyhow::Error::from)?;
         }
-        self.output.tell(narrate::old(&event));
+        self.is_asked |= matches!(event, OldEvent::AskCode { .. });
+        self.output.tell(narrate::old(event));
         Ok(())
     }
 
     async fn type_code(&mut self, line: std::io::Result<Option<String>>, transfer: &OldHandle) {
-        let typed = line.map(|line| line.map(Zeroizing::new));
-        match typed {
-            Ok(Some(typed)) => match typed.parse::<CheckCode>() {
-                Ok(code) => {
-                    self.is_asked = false;
-                    transfer.enter_code(code).await;
-                }
-                // A slip of the finger is not a try.
-                Err(problem) => Output::error(&format_args!("{problem}; try again")),
-            },
-            Ok(None) | Err(_) => {
+        let Ok(Some(typed)) = line.map(|line| line.map(Zeroizing::new)) else {
+            self.is_asked = false;
+            Output::error(&"nobody can type the check code: standard input is closed");
+            return transfer.cancel();
+        };
+        match typed.parse::<CheckCode>() {
+            Ok(code) => {
                 self.is_asked = false;
-                Output::error(&"nobody can type the check code: standard input is closed");
-                transfer.cancel();
+                transfer.enter_code(code).await;
             }
+            // A slip of the finger is not a try.
+            Err(problem) => Output::error(&format_args!("{problem}; try again")),
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) enum Format {
 impl Format {
     /// By the file's name.
     pub(super) fn of(path: &Path) -> Result<Self, PictureError> {
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
         match extension.as_deref().and_then(|extension| extension.to_str()) {
             Some("png") => Ok(Self::Png),
             Some("svg") => Ok(Self::Svg),

@@ -18,7 +18,7 @@ const LOOPBACK_HOSTS: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RelayArgs {
-    /// The relay's address; repeat it for further addresses of the same relay [default: ws://127.0.0.1:8080]
+    /// The relay's address; repeat it for further addresses of the same relay [default: `ws://127.0.0.1:8080`]
     #[arg(long = "relay", value_name = "URL")]
     urls: Vec<String>,
 
