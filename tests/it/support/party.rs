@@ -76,7 +76,7 @@ impl Party {
     }
 
     /// Answers pings, and expects nothing else to happen, for as long as it is polled.
-    async fn stay(&mut self) -> Infallible {
+    pub(crate) async fn stay(&mut self) -> Infallible {
         loop {
             let frame = self.socket.frame().await.unwrap_or_else(|| panic!("{}: lost while it waits", self.role));
             match frame.opcode {
