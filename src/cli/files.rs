@@ -55,7 +55,7 @@ pub(super) fn check_writable(path: &Path, force: bool) -> Result<(), FileError> 
     }
     let failed = |source| FileError::Write { path: path.to_owned(), source };
     let mut file = Builder::new().prefix(".handoff-").tempfile_in(folder(path)).map_err(failed)?;
-    file.write_all(&[0; MAX_CREDENTIAL_BYTES]).and_then(|()| file.as_file().sync_all()).map_err(failed)
+    file.write_all(&vec![0; MAX_CREDENTIAL_BYTES]).and_then(|()| file.as_file().sync_all()).map_err(failed)
 }
 
 /// Writes a file at once and for its owner only; replaces another one only if told to.

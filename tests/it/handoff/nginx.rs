@@ -89,7 +89,7 @@ fn through_nginx_the_relay_sees_where_the_phones_are() {
         // With two ways to it, the QR code names the relay by its number, and the new phone has its own way.
         let mut old = folder.old(&home.url, &["--relay", &relay.url()]);
         let qr = qr(&mut old);
-        let new = folder.new(&scanner.url, &qr, &[]);
+        let new = folder.scan(&scanner.url, &qr, &[]);
         assert_eq!(old.until("peer_joined")["network"], network);
         finish(&folder, old, new);
     }
@@ -102,7 +102,7 @@ fn a_relay_that_nginx_cannot_reach_is_a_reason_to_wait() {
     let folder = Folder::with(100);
     let mut old = folder.old(&nginx.url, &[]);
     let qr = qr(&mut old);
-    let mut new = folder.new(&nginx.url, &qr, &[]);
+    let mut new = folder.scan(&nginx.url, &qr, &[]);
     check_code(&mut old, &mut new);
     let address = relay.stop(rustix::process::Signal::KILL);
     old.until_where("offline", |event| event["cause"] == "the relay is busy (HTTP 502)");

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use super::process::Process;
 
+/// How often a metric is asked for until it is what it should be; each time takes about a millisecond.
+const LOOKS: u32 = 5000;
+
 /// A relay process on loopback.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -46,14 +49,20 @@ impl Relay {
         self.address
     }
 
+    /// Waits until a gauge is zero: the relay hears of a closed connection a little later than the app.
+    pub(crate) fn until_none(&self, gauge: &str) {
+        let is_none = (0..LOOKS).any(|_| self.metric(gauge, "") == 0);
+        assert!(is_none, "{gauge}: {}", self.metric(gauge, ""));
+    }
+
     /// The sum of a metric over the series that have `label` in them.
-    pub(crate) fn metric(&self, name: &str, label: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str, label: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address).unwrap();
         write!(stream, "GET /metrics HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let samples = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name) && line.contains(label));
-        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 }
 
@@ -89,12 +98,12 @@ impl Folder {
     }
 
     /// `handoff new`, writing to `received`.
-    pub(crate) fn new(&self, relay: &str, qr: &str, further: &[&str]) -> Process {
-        self.new_with(relay, &[&["--qr", qr], further].concat())
+    pub(crate) fn scan(&self, relay: &str, qr: &str, further: &[&str]) -> Process {
+        self.scan_with(relay, &[&["--qr", qr], further].concat())
     }
 
-    /// [`Self::new`] that reads the QR code from elsewhere.
-    pub(crate) fn new_with(&self, relay: &str, further: &[&str]) -> Process {
+    /// [`Self::scan`] that reads the QR code from elsewhere.
+    pub(crate) fn scan_with(&self, relay: &str, further: &[&str]) -> Process {
         let out = self.text("received");
         Process::start(&[&["new", "--json", "--out", &out, "--relay", relay], further].concat())
     }
@@ -152,7 +161,7 @@ pub(crate) fn finish(folder: &Folder, mut old: Process, mut new: Process) {
 pub(crate) fn hand_over(folder: &Folder, relay: &str, further: &[&str]) {
     let mut old = folder.old(relay, further);
     let qr = qr(&mut old);
-    finish(folder, old, folder.new(relay, &qr, &[]));
+    finish(folder, old, folder.scan(relay, &qr, &[]));
 }
 
 /// A port on which nobody listens.

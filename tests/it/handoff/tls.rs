@@ -38,7 +38,7 @@ fn a_handoff_over_tls_is_no_different() {
         let url = format!("wss://{host}:{}", relay.address.port());
         let mut old = folder.old(&url, &["--ca-file", &trusted]);
         let qr = qr(&mut old);
-        finish(&folder, old, folder.new(&url, &qr, &["--ca-file", &trusted]));
+        finish(&folder, old, folder.scan(&url, &qr, &["--ca-file", &trusted]));
     }
 }
 
