@@ -109,17 +109,22 @@ fn check_first_byte(first: u8) -> Result<u64, CloseReason> {
     if is_final { Ok(most) } else { Err(CloseReason::Fragmented) }
 }
 
-/// Incoming bytes behind a [`FrameGuard`]. Ends at the first unsound frame, and leaves the reason in `violation`.
-#[derive(Debug)]
+/// A broken rule, and the bytes from there on.
+pub(super) struct Violation<S> {
+    pub(super) reason: CloseReason,
+    pub(super) rest: S,
+}
+
+/// Incoming bytes behind a [`FrameGuard`]. Ends at the first unsound frame, and leaves what remains in `violation`.
 pub(super) struct Guarded<S> {
-    bytes: S,
+    bytes: Option<S>,
     guard: FrameGuard,
-    violation: Rc<Cell<Option<CloseReason>>>,
+    violation: Rc<Cell<Option<Violation<S>>>>,
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(bytes: S, violation: Rc<Cell<Option<CloseReason>>>) -> Self {
-        Self { bytes, guard: FrameGuard::new(), violation }
+    pub(super) fn new(bytes: S, violation: Rc<Cell<Option<Violation<S>>>>) -> Self {
+        Self { bytes: Some(bytes), guard: FrameGuard::new(), violation }
     }
 }
 
@@ -127,14 +132,14 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Guarded<S
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.violation.get().is_some() {
-            return Poll::Ready(None);
-        }
+        let Some(bytes) = self.bytes.as_mut() else { return Poll::Ready(None) };
         // A broken connection reads like its end: either way nothing more comes.
-        let Some(Ok(mut chunk)) = ready!(Pin::new(&mut self.bytes).poll_next(cx)) else { return Poll::Ready(None) };
-        let (accepted, violation) = self.guard.accept(&chunk);
-        self.violation.set(violation);
+        let Some(Ok(mut chunk)) = ready!(Pin::new(bytes).poll_next(cx)) else { return Poll::Ready(None) };
+        let (accepted, broken) = self.guard.accept(&chunk);
         chunk.truncate(accepted);
+        if let Some((reason, rest)) = broken.zip(self.bytes.take_if(|_| broken.is_some())) {
+            self.violation.set(Some(Violation { reason, rest }));
+        }
         Poll::Ready(Some(Ok(chunk)))
     }
 }

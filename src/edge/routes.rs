@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::{Method, Version as HttpVersion};
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -133,7 +133,7 @@ fn shake_hands(
 ) -> Result<HttpResponse, Problem> {
     let role = Role::BOTH.into_iter().find(|known| known.as_str() == role).ok_or(Kind::NotFound)?;
     let session: SessionId = session.parse().map_err(|_| Kind::BadSessionId)?;
-    check_handshake(request.headers(), &edge.allowed_origins)?;
+    check_handshake(request, &edge.allowed_origins)?;
     let client = client(request, edge)?;
     let guard = admit(edge, client, session, role)?;
     // Without a file descriptor to spare, a connection could not be ended for certain.
@@ -142,24 +142,31 @@ fn shake_hands(
     socket::accept(request, payload, party, Arc::clone(&edge.relay), cord, guard).map_err(|_| Kind::BadHandshake.into())
 }
 
-fn check_handshake(headers: &HeaderMap, allowed_origins: &[String]) -> Result<(), Problem> {
-    if !has_token(headers, &header::UPGRADE, "websocket") {
+fn check_handshake(request: &HttpRequest, allowed_origins: &[String]) -> Result<(), Problem> {
+    let headers = request.headers();
+    if !tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket")) {
         return Err(Kind::UpgradeRequired.into());
+    }
+    // RFC 6455 section 4.2.1: HTTP/1.1 or higher.
+    if request.version() < HttpVersion::HTTP_11 {
+        return Err(Kind::BadHandshake.into());
     }
     // Apps send no Origin; a browser always does, and cannot be made to lie about it (RFC 6455 section 10.2).
     let mut origins = headers.get_all(header::ORIGIN);
     if !origins.all(|origin| allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())) {
         return Err(Kind::OriginNotAllowed.into());
     }
-    if !has_token(headers, &header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+    // Subprotocols are compared byte by byte: one that is merely spelt alike could not be selected.
+    if !tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|token| token == SUBPROTOCOL) {
         return Err(Kind::SubprotocolMissing.into());
     }
     Ok(())
 }
 
-fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
+/// What a header lists, separated by commas, on any number of lines.
+fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 fn client(request: &HttpRequest, edge: &Edge) -> Result<ClientAddress, Problem> {

@@ -5,17 +5,19 @@
 //! So nothing here decides anything; deadlines, limits and the last word are the session's.
 
 use std::cell::Cell;
+use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
+use futures_util::StreamExt as _;
 use metrics::{counter, gauge};
 use tracing::{Span, debug};
 
 use super::admission::ConnectionGuard;
-use super::frame_guard::Guarded;
+use super::frame_guard::{Guarded, Violation};
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::SessionId;
 use crate::protocol::message::ServerMessage;
@@ -65,15 +67,14 @@ pub(super) fn accept(
         .start()
 }
 
-#[derive(Debug)]
 struct Socket {
     connection: ConnectionId,
     party: Party,
     relay: Arc<Relay>,
     /// Given to the session with the link.
     cord: Option<Cord>,
-    /// Why the incoming stream was ended before its time.
-    violation: Rc<Cell<Option<CloseReason>>>,
+    /// Why the incoming stream was ended before its time, and what is left of it.
+    violation: Rc<Cell<Option<Violation<web::Payload>>>>,
     session: Option<SessionEnd>,
     /// A close frame went out.
     is_closing: bool,
@@ -158,11 +159,12 @@ impl StreamHandler<Result<Message, ProtocolError>> for Socket {
     }
 
     fn finished(&mut self, ctx: &mut Self::Context) {
-        match self.violation.take() {
-            Some(reason) if !self.is_closing => self.report(WireEvent::Violation(reason), ctx),
-            // Nothing sound will come any more, a close frame neither.
-            _ => ctx.stop(),
-        }
+        let Some(Violation { reason, rest }) = self.violation.take() else { return ctx.stop() };
+        // What still comes is thrown away: bytes that nobody reads would turn the end of TCP into a reset, and that
+        // takes the last words with it. It ends when the peer does, or when the session cuts.
+        let ended = rest.take_while(|chunk| ready(chunk.is_ok())).for_each(|_| ready(()));
+        ctx.spawn(ended.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        self.report(WireEvent::Violation(reason), ctx);
     }
 }
 

@@ -67,7 +67,8 @@ pub const CLOSE_GRACE: Duration = Duration::from_millis(150);
 /// Time an ended session is remembered past its deadline, so that a phone that comes back late hears why.
 pub const TOMBSTONE_GRACE: Duration = Duration::from_secs(30);
 
-/// Pings, pongs and text messages that one connection may send: a ping a second for a whole session, and room to spare.
+/// Pings, pongs, text and empty binary messages that one connection may send: a ping a second for a whole session,
+/// and room to spare.
 pub const MAX_CONTROL_FRAMES: u32 = 256;
 
 /// Connections of one session that have not sent a valid first message yet.

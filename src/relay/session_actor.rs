@@ -160,10 +160,13 @@ impl SessionActor {
     }
 
     fn finish(&mut self, ctx: &mut Context<Self>) {
-        // Out of the registry first: a connection that comes now gets a new actor.
+        // A connection that comes now gets a new actor. One that has found this one already still gets its answer, so
+        // that nothing stops here: the actor ends when nobody can reach it any more.
         self.entry = None;
         self.permit = None;
-        ctx.stop();
+        if let Some((_, timer)) = self.armed.take() {
+            ctx.cancel_future(timer);
+        }
     }
 }
 
@@ -180,6 +183,10 @@ impl Handler<Attach> for SessionActor {
 
     fn handle(&mut self, attach: Attach, ctx: &mut Self::Context) {
         let Attach { connection, role, tag, link } = attach;
+        // A newer actor may run the session: only the end of one can be told from here. Whoever is cut comes back.
+        if self.entry.is_none() && !self.session.has_ended() {
+            return;
+        }
         self.links.insert(connection, link);
         self.drive(ctx, |actor, now| actor.session.handle_connect(connection, role, tag, now));
     }

@@ -108,6 +108,12 @@ impl Session {
         matches!(self.state, State::Open { .. })
     }
 
+    /// Whether the session ended here.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+
     /// A connection was accepted for this session.
     pub fn handle_connect(&mut self, id: ConnectionId, role: Role, tag: NetworkTag, now: Instant) {
         let waiting = self.connections.iter().filter(|c| c.is_unidentified()).count();
@@ -161,6 +167,10 @@ impl Session {
         let role = connection.role;
         if !(connection.is_attached() && self.is_joined()) {
             return self.close(id, CloseReason::UnexpectedData, None, now);
+        }
+        // An empty message costs as much as a ping, and no app has a use for it.
+        if frame.is_empty() && !self.hear_control_frame(id, now) {
+            return;
         }
         let quota = match role {
             Role::Old => &mut self.old_quota,

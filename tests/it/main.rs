@@ -1,12 +1,24 @@
 //! Integration tests: one binary, one module a subject.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    reason = "a panic in a test is a failed test, tests measure real time"
+)]
+
+#[cfg(test)]
+mod bad_input;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod fault_proxy;
 #[cfg(test)]
 mod handoff;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod storm;
+#[cfg(test)]
+mod support;

@@ -9,7 +9,8 @@ use handoff_relay::cli::Cli;
 use handoff_relay::protocol::limits;
 
 use crate::cli::{exit_codes_in_help, handoff_words, stdout};
-use crate::handoff::scene::{Folder, Relay, write};
+use crate::handoff::scene::{Folder, write};
+use crate::support::relay::Relay;
 
 const README: &str = include_str!("../../README.md");
 const TEST_COMMAND: &str = include_str!("../run");
@@ -156,7 +157,7 @@ async fn every_path_in_the_table_is_answered() {
     let relay = Relay::start(&[]);
     for row in table("| path | answer |") {
         for path in row[0].split(", ").map(|path| path.trim_matches('`')).filter(|path| !path.contains('{')) {
-            let response = reqwest::get(format!("http://{}{path}", relay.address)).await.unwrap();
+            let response = reqwest::get(format!("http://{}{path}", relay.address())).await.unwrap();
             assert_eq!(response.status(), 200, "{path}");
         }
     }

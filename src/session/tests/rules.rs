@@ -275,10 +275,10 @@ fn thirty_lost_connections_are_survived_and_one_more_is_not() {
 #[test]
 fn a_session_carries_512_frames_and_a_mebibyte_a_direction() {
     let (mut rig, old, new) = joined();
-    (0..limits::MAX_DIRECTION_FRAMES).for_each(|_| rig.send(old, b""));
+    (0..limits::MAX_DIRECTION_FRAMES).for_each(|_| rig.send(old, b"x"));
     assert_eq!(rig.ended(), None);
     rig.send(new, &vec![0; limits::MAX_FRAME_BYTES]);
-    rig.send(old, b"");
+    rig.send(old, b"x");
     assert_eq!(rig.ended(), Some(CloseReason::QuotaExceeded));
 
     let (mut rig, _, new) = joined();
@@ -408,6 +408,16 @@ fn a_flood_of_pings_closes_the_connection_and_not_the_session() {
     rig.heartbeat(new);
     assert_eq!(rig.closed(new), Some(CloseReason::Flooding));
     assert!(messages(rig.take(old)).contains(&ServerMessage::PeerOffline {}));
+    assert!(rig.session.is_open());
+}
+
+#[test]
+fn empty_binary_messages_are_counted_with_the_pings() {
+    let (mut rig, _, new) = joined();
+    (1..limits::MAX_CONTROL_FRAMES).for_each(|_| rig.send(new, b""));
+    assert_eq!(rig.closed(new), None);
+    rig.send(new, b"");
+    assert_eq!(rig.closed(new), Some(CloseReason::Flooding));
     assert!(rig.session.is_open());
 }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::process::Process;
-use super::scene::{Folder, Relay, check_code, finish, hand_over, qr, unused_port, write};
+use super::scene::{Folder, check_code, finish, hand_over, qr, start_at, stop, unused_port, write};
+use crate::support::relay::Relay;
 
 /// Where Debian puts it, outside the search path of ordinary users.
 const SYSTEM_NGINX: &str = "/usr/sbin/nginx";
@@ -40,7 +41,7 @@ fn is_installed(program: &str) -> bool {
 
 fn config(folder: &Path, port: u16, relay: &Relay, forwarded_for: &str) -> String {
     let folder = folder.display();
-    let relay = relay.address;
+    let relay = relay.address();
     format!(
         "daemon off;
         master_process off;
@@ -104,9 +105,9 @@ fn a_relay_that_nginx_cannot_reach_is_a_reason_to_wait() {
     let qr = qr(&mut old);
     let mut new = folder.scan(&nginx.url, &qr, &[]);
     check_code(&mut old, &mut new);
-    let address = relay.stop(rustix::process::Signal::KILL);
+    let address = stop(relay, rustix::process::Signal::KILL);
     old.until_where("offline", |event| event["cause"] == "the relay is busy (HTTP 502)");
-    let _relay = Relay::start_at(&address.to_string(), &[]);
+    let _relay = start_at(address);
     old.end().expect_reason(1, "session_lost");
     new.end().expect_reason(1, "session_lost");
 }

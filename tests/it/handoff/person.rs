@@ -3,7 +3,8 @@
 use rustix::process::Signal;
 
 use super::process::Process;
-use super::scene::{Folder, Relay, check_code, finish, qr, qr_frame, unused_port};
+use super::scene::{Folder, check_code, finish, qr, qr_frame, unused_port};
+use crate::support::relay::Relay;
 
 /// Both phones, as far as the code is on the screen of the new one.
 fn until_code(folder: &Folder, relay: &Relay) -> (Process, Process, String) {

@@ -1,6 +1,7 @@
 //! QR texts that are not what they should be: each is refused with a sentence of its own, before anything is sent.
 
-use super::scene::{Folder, Relay, Tripwire, qr};
+use super::scene::{Folder, Tripwire, qr};
+use crate::support::relay::Relay;
 
 /// The bytes of a real QR code, that nobody uses up.
 fn payload() -> Vec<u8> {
