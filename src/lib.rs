@@ -26,3 +26,8 @@ pub mod protocol;
 pub mod relay;
 pub mod session;
 pub mod telemetry;
+
+/// The example in README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -3,17 +3,22 @@
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a panic in a test is a failed test, tests measure real time, and their figures are printed"
+    reason = "a panic in a test is a failed test, tests measure real time"
 )]
 
 #[cfg(test)]
 mod bad_input;
+#[cfg(test)]
+mod cli;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod fault_proxy;
 #[cfg(test)]
 mod handoff;
+#[cfg(test)]
+mod readme;
+#[cfg(test)]
+mod storm;
 #[cfg(test)]
 mod support;

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use super::process::Process;
-use super::scene::{Folder, Relay, Tripwire, finish, hand_over, qr, qr_frame, write};
+use super::scene::{Folder, Tripwire, finish, hand_over, metric, qr, qr_frame, write};
+use crate::support::relay::Relay;
 
 const KIB: usize = 1024;
 
@@ -15,7 +16,7 @@ fn credentials_of_every_size_arrive_byte_for_byte_with_both_suites() {
             hand_over(&Folder::with(bytes), &relay.url(), &["--suite", suite]);
         }
     }
-    assert!((relay.metric("handoff_sessions_ended_total", "completed") - 8.0).abs() < 0.5);
+    assert!((metric(&relay, "handoff_sessions_ended_total{reason=\"completed\"}") - 8.0).abs() < 0.5);
 }
 
 #[test]
@@ -54,11 +55,11 @@ fn a_file_that_exists_is_not_replaced_and_that_is_known_before_the_handoff() {
     write(&folder.path("received"), "precious");
     let mut old = folder.old(&relay.url(), &[]);
     let qr = qr(&mut old);
-    let end = folder.new(&relay.url(), &qr, &[]).end();
+    let end = folder.scan(&relay.url(), &qr, &[]).end();
     end.expect_refusal(66, "received exists; say --force to replace it");
     assert_eq!(std::fs::read(folder.path("received")).unwrap(), b"precious");
     // The invitation was not used up.
-    finish(&folder, old, folder.new(&relay.url(), &qr, &["--force"]));
+    finish(&folder, old, folder.scan(&relay.url(), &qr, &["--force"]));
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn a_file_that_cannot_be_written_is_named_before_the_handoff() {
         let end = Process::start(&["new", "--json", "--qr", &qr, "--out", out, "--relay", &relay.url()]).end();
         end.expect_refusal(66, &format!("cannot write {out}: "));
     }
-    finish(&folder, old, folder.new(&relay.url(), &qr, &[]));
+    finish(&folder, old, folder.scan(&relay.url(), &qr, &[]));
 }
 
 /// The limit on file sizes stands for the full disk, which not everybody may make.
@@ -87,7 +88,7 @@ fn a_disk_without_room_for_the_largest_credential_is_noticed_before_the_handoff(
     let end = Process::start_as(limited).end();
     end.expect_refusal(66, "received: File too large");
     folder.expect_nothing();
-    finish(&folder, old, folder.new(&relay.url(), &qr, &[]));
+    finish(&folder, old, folder.scan(&relay.url(), &qr, &[]));
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn a_static_code_is_one_for_the_whole_session() {
     let shown = old.until("qr_shown");
     assert!(shown["next_in_ms"].as_u64().unwrap() > 170_000, "{shown}");
     let qr = shown["text"].as_str().unwrap();
-    finish(&folder, old, folder.new(&relay.url(), qr, &[]));
+    finish(&folder, old, folder.scan(&relay.url(), qr, &[]));
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn the_picture_is_rewritten_with_every_frame_and_taken_away_when_it_was_scanned(
     let first = std::fs::read(&picture).unwrap();
     qr_frame(&mut old, 1);
     assert_ne!(std::fs::read(&picture).unwrap(), first);
-    let mut new = folder.new_with(&relay.url(), &["--qr-image", &folder.text("qr.png")]);
+    let mut new = folder.scan_with(&relay.url(), &["--qr-image", &folder.text("qr.png")]);
     new.until("joined");
     assert_eq!(old.until("peer_joined")["frame"], 1);
     assert!(!picture.exists(), "a used code could still be scanned");
@@ -131,7 +132,7 @@ fn the_text_can_come_from_standard_input() {
     let folder = Folder::with(KIB);
     let mut old = folder.old(&relay.url(), &[]);
     let qr = qr(&mut old);
-    let mut new = folder.new_with(&relay.url(), &[]);
+    let mut new = folder.scan_with(&relay.url(), &[]);
     new.type_line(&qr);
     new.close_stdin();
     finish(&folder, old, new);
@@ -142,9 +143,9 @@ fn a_picture_without_a_code_is_a_usage_error_and_a_missing_one_a_file_error() {
     let relay = Tripwire::new();
     let folder = Folder::with(1);
     let picture = write(&folder.path("qr.png"), "no picture at all");
-    let end = folder.new_with(&relay.url(), &["--qr-image", &picture]).end();
+    let end = folder.scan_with(&relay.url(), &["--qr-image", &picture]).end();
     end.expect_refusal(2, "qr.png: this is not a PNG or JPEG picture");
-    let end = folder.new_with(&relay.url(), &["--qr-image", &folder.text("none.png")]).end();
+    let end = folder.scan_with(&relay.url(), &["--qr-image", &folder.text("none.png")]).end();
     end.expect_refusal(66, "none.png: No such file");
     let end = folder.old(&relay.url(), &["--qr-out", &folder.text("qr.gif")]).end();
     end.expect_refusal(2, "--qr-out must end in .png or .svg");

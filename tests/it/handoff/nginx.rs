@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::process::Process;
-use super::scene::{Folder, Relay, check_code, finish, hand_over, qr, unused_port, write};
+use super::scene::{Folder, check_code, finish, hand_over, qr, start_at, stop, unused_port, write};
+use crate::support::relay::Relay;
 
 /// Where Debian puts it, outside the search path of ordinary users.
 const SYSTEM_NGINX: &str = "/usr/sbin/nginx";
@@ -40,7 +41,7 @@ fn is_installed(program: &str) -> bool {
 
 fn config(folder: &Path, port: u16, relay: &Relay, forwarded_for: &str) -> String {
     let folder = folder.display();
-    let relay = relay.address;
+    let relay = relay.address();
     format!(
         "daemon off;
         master_process off;
@@ -89,7 +90,7 @@ fn through_nginx_the_relay_sees_where_the_phones_are() {
         // With two ways to it, the QR code names the relay by its number, and the new phone has its own way.
         let mut old = folder.old(&home.url, &["--relay", &relay.url()]);
         let qr = qr(&mut old);
-        let new = folder.new(&scanner.url, &qr, &[]);
+        let new = folder.scan(&scanner.url, &qr, &[]);
         assert_eq!(old.until("peer_joined")["network"], network);
         finish(&folder, old, new);
     }
@@ -102,11 +103,11 @@ fn a_relay_that_nginx_cannot_reach_is_a_reason_to_wait() {
     let folder = Folder::with(100);
     let mut old = folder.old(&nginx.url, &[]);
     let qr = qr(&mut old);
-    let mut new = folder.new(&nginx.url, &qr, &[]);
+    let mut new = folder.scan(&nginx.url, &qr, &[]);
     check_code(&mut old, &mut new);
-    let address = relay.stop(rustix::process::Signal::KILL);
+    let address = stop(relay, rustix::process::Signal::KILL);
     old.until_where("offline", |event| event["cause"] == "the relay is busy (HTTP 502)");
-    let _relay = Relay::start_at(&address.to_string(), &[]);
+    let _relay = start_at(address);
     old.end().expect_reason(1, "session_lost");
     new.end().expect_reason(1, "session_lost");
 }

@@ -3,13 +3,14 @@
 use rustix::process::Signal;
 
 use super::process::Process;
-use super::scene::{Folder, Relay, check_code, finish, qr, qr_frame, unused_port};
+use super::scene::{Folder, check_code, finish, qr, qr_frame, unused_port};
+use crate::support::relay::Relay;
 
 /// Both phones, as far as the code is on the screen of the new one.
 fn until_code(folder: &Folder, relay: &Relay) -> (Process, Process, String) {
     let mut old = folder.old(&relay.url(), &[]);
     let qr = qr(&mut old);
-    let mut new = folder.new(&relay.url(), &qr, &[]);
+    let mut new = folder.scan(&relay.url(), &qr, &[]);
     let code = check_code(&mut old, &mut new);
     (old, new, code)
 }
@@ -79,7 +80,7 @@ fn an_interrupt_before_anybody_scanned_takes_the_picture_away_and_frees_the_sess
     old.signal(Signal::INT);
     old.end().expect_reason(130, "cancelled");
     folder.expect_nothing();
-    let end = folder.new(&relay.url(), &qr, &[]).end();
+    let end = folder.scan(&relay.url(), &qr, &[]).end();
     end.expect_reason(1, "cancelled_by_old");
 }
 
@@ -99,12 +100,12 @@ fn a_photo_older_than_ten_seconds_is_refused_and_the_current_frame_is_not() {
     let mut old = folder.old(&relay.url(), &[]);
     let photo = qr_frame(&mut old, 0);
     let current = qr_frame(&mut old, 2);
-    let end = folder.new(&relay.url(), &photo, &[]).end();
+    let end = folder.scan(&relay.url(), &photo, &[]).end();
     end.expect_reason(1, "stale_frame");
     assert_eq!(end.event("ended")["advice"], "The picture had changed. Scan the code that the old phone shows now.");
     assert_eq!(end.event("ended")["can_start_again"], true);
     folder.expect_nothing();
-    finish(&folder, old, folder.new(&relay.url(), &current, &[]));
+    finish(&folder, old, folder.scan(&relay.url(), &current, &[]));
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn a_frame_may_have_changed_while_it_was_scanned() {
     let mut old = folder.old(&relay.url(), &[]);
     let before = qr_frame(&mut old, 0);
     qr_frame(&mut old, 1);
-    finish(&folder, old, folder.new(&relay.url(), &before, &[]));
+    finish(&folder, old, folder.scan(&relay.url(), &before, &[]));
 }
 
 #[test]
@@ -123,9 +124,9 @@ fn a_second_scanner_ends_it_for_everybody() {
     let (folder, elsewhere) = (Folder::with(100), Folder::with(0));
     let mut old = folder.old(&relay.url(), &[]);
     let qr = qr(&mut old);
-    let mut one = folder.new(&relay.url(), &qr, &[]);
+    let mut one = folder.scan(&relay.url(), &qr, &[]);
     check_code(&mut old, &mut one);
-    let two = elsewhere.new(&relay.url(), &qr, &[]);
+    let two = elsewhere.scan(&relay.url(), &qr, &[]);
     for phone in [old, one, two] {
         phone.end().expect_reason(1, "scanned_twice");
     }
@@ -155,7 +156,7 @@ fn a_phone_that_does_not_come_back_ends_the_session_with_its_lifetime() {
     let folder = Folder::with(100);
     let mut old = folder.old(&relay.url(), &["--lifetime", "6"]);
     let qr = qr(&mut old);
-    let mut new = folder.new(&relay.url(), &qr, &[]);
+    let mut new = folder.scan(&relay.url(), &qr, &[]);
     new.until("show_code");
     new.signal(Signal::KILL);
     let end = old.end();

@@ -97,6 +97,14 @@ impl Process {
         }
     }
 
+    /// Waits for a line of plain text that has this in it; returns all lines so far.
+    pub(crate) fn until_text(&mut self, part: &str) -> Vec<String> {
+        while self.events.last().and_then(Value::as_str).is_none_or(|text| !text.contains(part)) {
+            assert!(self.next_line().is_some(), "it ended before {part:?}: {}", self.told());
+        }
+        self.events.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
     /// Types a line.
     pub(crate) fn type_line(&mut self, text: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{text}").unwrap();

@@ -1,6 +1,7 @@
 //! QR texts that are not what they should be: each is refused with a sentence of its own, before anything is sent.
 
-use super::scene::{Folder, Relay, Tripwire, qr};
+use super::scene::{Folder, Tripwire, qr};
+use crate::support::relay::Relay;
 
 /// The bytes of a real QR code, that nobody uses up.
 fn payload() -> Vec<u8> {
@@ -41,7 +42,7 @@ fn every_qr_text_that_cannot_be_followed_is_refused_with_its_own_sentence() {
         (with_relay(0, "a/b"), "the QR code"),
     ];
     for (qr, sentence) in cases {
-        let end = folder.new(&relay.url(), &qr, &[]).end();
+        let end = folder.scan(&relay.url(), &qr, &[]).end();
         end.expect_refusal(2, sentence);
         assert!(qr.len() < 10 || !end.errors.contains(&qr), "a QR text is a secret");
     }
@@ -55,7 +56,7 @@ fn demands_that_this_app_cannot_meet_are_refused() {
     let folder = Folder::with(0);
     let relay = Tripwire::new();
     for (flags, part) in [(1, "proximity"), (2, "mutual")] {
-        let end = folder.new(&relay.url(), &changed(&payload, 2, flags), &[]).end();
+        let end = folder.scan(&relay.url(), &changed(&payload, 2, flags), &[]).end();
         end.expect_refusal(2, part);
     }
     relay.expect_untouched();

@@ -1,7 +1,6 @@
 //! What a handoff needs: a relay, two phones, a folder with a credential. Every part is a process of its own.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,50 +10,29 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::Process;
+use crate::support::relay::Relay;
 
-/// A relay process on loopback.
-#[derive(Debug)]
-pub(crate) struct Relay {
-    process: Process,
-    pub(crate) address: SocketAddr,
+/// Runs what the shared parts of the tests do asynchronously.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-impl Relay {
-    /// Starts a relay on a free port; each of `settings` is `section.key=value`.
-    pub(crate) fn start(settings: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", settings)
-    }
+/// Ends a relay with a signal; returns its address, which is free again.
+pub(crate) fn stop(mut relay: Relay, signal: Signal) -> SocketAddr {
+    relay.signal(signal);
+    let status = wait(relay.until_exit());
+    assert_eq!(status.code(), (signal != Signal::KILL).then_some(0), "{status}");
+    relay.address()
+}
 
-    /// [`Self::start`] on a given address.
-    pub(crate) fn start_at(address: &str, settings: &[&str]) -> Self {
-        let mut arguments = vec!["serve", "--json", "--listen", address];
-        arguments.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
-        let mut process = Process::start(&arguments);
-        let address = process.until("listening")["address"].as_str().unwrap().parse().unwrap();
-        Self { process, address }
-    }
+/// A relay on a given address.
+pub(crate) fn start_at(address: SocketAddr) -> Relay {
+    Relay::start(&[&format!("server.listen={address}")])
+}
 
-    pub(crate) fn url(&self) -> String {
-        format!("ws://{}", self.address)
-    }
-
-    /// Ends it with a signal; returns the address, which is free again.
-    pub(crate) fn stop(self, signal: Signal) -> SocketAddr {
-        self.process.signal(signal);
-        let end = self.process.end();
-        assert_eq!(end.code, (signal != Signal::KILL).then_some(0), "{end:?}");
-        self.address
-    }
-
-    /// The sum of a metric over the series that have `label` in them.
-    pub(crate) fn metric(&self, name: &str, label: &str) -> f64 {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        write!(stream, "GET /metrics HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let samples = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name) && line.contains(label));
-        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
-    }
+/// The value of one of a relay's series.
+pub(crate) fn metric(relay: &Relay, series: &str) -> f64 {
+    wait(relay.metrics()).value(series)
 }
 
 /// A folder with what the old phone holds; the new phone writes into it, too.
@@ -89,12 +67,12 @@ impl Folder {
     }
 
     /// `handoff new`, writing to `received`.
-    pub(crate) fn new(&self, relay: &str, qr: &str, further: &[&str]) -> Process {
-        self.new_with(relay, &[&["--qr", qr], further].concat())
+    pub(crate) fn scan(&self, relay: &str, qr: &str, further: &[&str]) -> Process {
+        self.scan_with(relay, &[&["--qr", qr], further].concat())
     }
 
-    /// [`Self::new`] that reads the QR code from elsewhere.
-    pub(crate) fn new_with(&self, relay: &str, further: &[&str]) -> Process {
+    /// [`Self::scan`] that reads the QR code from elsewhere.
+    pub(crate) fn scan_with(&self, relay: &str, further: &[&str]) -> Process {
         let out = self.text("received");
         Process::start(&[&["new", "--json", "--out", &out, "--relay", relay], further].concat())
     }
@@ -152,7 +130,7 @@ pub(crate) fn finish(folder: &Folder, mut old: Process, mut new: Process) {
 pub(crate) fn hand_over(folder: &Folder, relay: &str, further: &[&str]) {
     let mut old = folder.old(relay, further);
     let qr = qr(&mut old);
-    finish(folder, old, folder.new(relay, &qr, &[]));
+    finish(folder, old, folder.scan(relay, &qr, &[]));
 }
 
 /// A port on which nobody listens.

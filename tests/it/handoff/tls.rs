@@ -2,7 +2,8 @@
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use super::scene::{Folder, Relay, finish, qr, write};
+use super::scene::{Folder, finish, qr, write};
+use crate::support::relay::Relay;
 
 /// A certificate authority of our own.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -35,10 +36,10 @@ fn a_handoff_over_tls_is_no_different() {
         let folder = Folder::with(64 * 1024);
         let authority = Authority::new();
         let (relay, trusted) = (authority.relay(&folder, host), authority.file(&folder, "ca.pem"));
-        let url = format!("wss://{host}:{}", relay.address.port());
+        let url = format!("wss://{host}:{}", relay.address().port());
         let mut old = folder.old(&url, &["--ca-file", &trusted]);
         let qr = qr(&mut old);
-        finish(&folder, old, folder.new(&url, &qr, &["--ca-file", &trusted]));
+        finish(&folder, old, folder.scan(&url, &qr, &["--ca-file", &trusted]));
     }
 }
 
@@ -60,7 +61,7 @@ fn a_certificate_for_another_name_is_named() {
 
 /// The old phone does not talk to it, and says why.
 fn refuses(folder: &Folder, relay: &Relay, trusted: &str) {
-    let url = format!("wss://localhost:{}", relay.address.port());
+    let url = format!("wss://localhost:{}", relay.address().port());
     let end = folder.old(&url, &["--ca-file", trusted, "--patience", "1"]).end();
     end.expect_reason(69, "unreachable");
     let detail = "no relay could be reached: the relay's certificate or encryption was not acceptable";
@@ -82,10 +83,10 @@ fn a_plain_connection_to_a_tls_relay_and_the_reverse_are_no_handoff() {
     let folder = Folder::with(100);
     let authority = Authority::new();
     let relay = authority.relay(&folder, "localhost");
-    let end = folder.old(&format!("ws://{}", relay.address), &["--patience", "1"]).end();
+    let end = folder.old(&format!("ws://{}", relay.address()), &["--patience", "1"]).end();
     end.expect_reason(69, "unreachable");
     let plain = Relay::start(&[]);
     let trusted = authority.file(&folder, "ca.pem");
-    let url = format!("wss://localhost:{}", plain.address.port());
+    let url = format!("wss://localhost:{}", plain.address().port());
     folder.old(&url, &["--ca-file", &trusted, "--patience", "1"]).end().expect_reason(69, "unreachable");
 }
