@@ -8,10 +8,22 @@
 )]
 
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
+mod closing;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod fault_proxy;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
+mod shutdown;
 #[cfg(test)]
 mod support;

@@ -1,0 +1,85 @@
+//! What a session wants done, and what it tells: data that the state machine hands out.
+//!
+//! Decides nothing; whoever drives the session carries it out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::connection::{ConnectionId, Request};
+use super::route::{Attachment, Transition};
+use crate::protocol::Role;
+use crate::protocol::close::CloseReason;
+use crate::protocol::message::ServerMessage;
+
+/// What a session wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a control message.
+    Send(ConnectionId, ServerMessage),
+    /// Pass on a data frame.
+    Forward(ConnectionId, Bytes),
+    /// Send a WebSocket ping.
+    Ping(ConnectionId),
+    /// Send `ended` and a close frame, and read until the peer's close frame.
+    Close(ConnectionId, CloseReason, Option<Duration>),
+    /// Cut the socket: the closing handshake had its time.
+    Cut(ConnectionId),
+    /// Ask the directory; the answer for a connection comes back through [`Session::handle_outcome`].
+    Transition(Option<ConnectionId>, Transition),
+    /// Something worth counting happened.
+    Note(Note),
+    /// Nothing is left to do, now or later.
+    Finished,
+}
+
+/// What happened, for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The session was opened here.
+    Opened,
+    /// New joined here, this long after `opened`.
+    Joined(Duration),
+    /// A join was refused.
+    JoinRefused(CloseReason),
+    /// A party took its seat again.
+    Resumed(Role),
+    /// A data frame of this size went to the other party.
+    Relayed(Role, usize),
+    /// A data frame was dropped: the other party is not connected.
+    Dropped(Role),
+    /// A connection was closed by the relay.
+    Closed(Role, CloseReason),
+    /// The session ended, this long after `opened`; past the deadline by this much, if that is why.
+    Ended {
+        /// Why.
+        reason: CloseReason,
+        /// Time since `opened`.
+        age: Duration,
+        /// Whether new had joined.
+        joined: bool,
+        /// Time since the deadline.
+        overshoot: Option<Duration>,
+    },
+}
+
+/// What a connection hears when it has taken its seat.
+pub(super) fn answer(role: Role, request: Request, attachment: &Attachment) -> ServerMessage {
+    let expires_in_ms = millis(attachment.expires_in);
+    let peer_online = attachment.peer_online;
+    let public_key = attachment.public_key.clone();
+    match request {
+        Request::Open => ServerMessage::Opened { expires_in_ms },
+        Request::Join => ServerMessage::Joined { expires_in_ms, public_key, peer_online },
+        Request::Resume => ServerMessage::Resumed {
+            expires_in_ms,
+            peer_online,
+            joined: attachment.joined.filter(|_| role == Role::Old),
+            public_key: (role == Role::New).then_some(public_key),
+        },
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
