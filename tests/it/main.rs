@@ -7,9 +7,15 @@
 )]
 
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod cli;
+#[cfg(test)]
+mod closing;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
@@ -17,8 +23,15 @@ mod fault_proxy;
 #[cfg(test)]
 mod handoff;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
 mod readme;
+#[cfg(test)]
+mod shutdown;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]
+#[expect(dead_code, reason = "the binary `deadlines` uses the rest")]
 mod support;

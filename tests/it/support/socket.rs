@@ -169,12 +169,14 @@ impl Ending {
 pub(crate) struct Socket {
     stream: TcpStream,
     unread: Vec<u8>,
+    /// The connection ended with a reset.
+    pub(crate) was_reset: bool,
 }
 
 impl Socket {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), unread: Vec::new() }
+        Self::over(TcpStream::connect(address).await.unwrap())
     }
 
     /// Connects with so little room that the relay's kernel cannot take much for it, either: it sizes its own buffer
@@ -183,7 +185,11 @@ impl Socket {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
         socket.set_recv_buffer_size(1024).unwrap();
         socket2::SockRef::from(&socket).set_tcp_mss(536).unwrap();
-        Self { stream: socket.connect(address).await.unwrap(), unread: Vec::new() }
+        Self::over(socket.connect(address).await.unwrap())
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        Self { stream, unread: Vec::new(), was_reset: false }
     }
 
     /// Connects and shakes hands as an app does.
@@ -280,6 +286,7 @@ impl Socket {
     async fn fill(&mut self) -> bool {
         let mut chunk = [0; 16 * 1024];
         let read = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("the relay says something");
+        self.was_reset |= read.is_err();
         let count = read.unwrap_or(0);
         self.unread.extend(&chunk[..count]);
         count > 0
