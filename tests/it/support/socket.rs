@@ -26,11 +26,11 @@ pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
     match length {
         0..=125 => bytes.push(0x80 | u8::try_from(length).unwrap()),
         126..=0xffff => {
-            bytes.push(0x80 | 126);
+            bytes.push(0xfe);
             bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
         }
         _ => {
-            bytes.push(0x80 | 127);
+            bytes.push(0xff);
             bytes.extend(length.to_be_bytes());
         }
     }
@@ -284,7 +284,7 @@ impl Socket {
 
     /// Waits for more bytes; `false` at the end, however it came.
     async fn fill(&mut self) -> bool {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         let read = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("the relay says something");
         self.was_reset |= read.is_err();
         let count = read.unwrap_or(0);
