@@ -3,8 +3,7 @@
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a panic in a test is a failed test, tests measure real time, and their figures are printed"
+    reason = "a panic in a test is a failed test, and tests measure real time"
 )]
 
 #[cfg(test)]
