@@ -161,12 +161,12 @@ async fn data_that_was_sent_before_the_end_still_arrives() {
         let mut pair = Pair::joined(relay.address(), Transfer::usual()).await;
         let old = pair.old.as_mut().unwrap();
         for number in 0..10 {
-            old.send_data(&[number; 60_000]).await;
+            old.send_data(&vec![number; 60_000]).await;
         }
         old.say(&complete()).await;
         let Party { socket, .. } = pair.new.as_mut().unwrap();
         for number in 0..10 {
-            assert_eq!(socket.frame().await.unwrap().payload, [number; 60_000]);
+            assert_eq!(socket.frame().await.unwrap().payload, vec![number; 60_000]);
         }
         hear_close(socket, CloseReason::Completed).await;
     }
@@ -179,7 +179,7 @@ async fn what_an_app_sends_after_ended_is_no_reason_to_reset_its_connection() {
     pair.old.as_mut().unwrap().say(&complete()).await;
     let mut new = pair.new.take().unwrap();
     // On its way when the session ended.
-    new.send_data(&[7; 60_000]).await;
+    new.send_data(&vec![7; 60_000]).await;
     new.socket.send(&frame(0x89, b"still here")).await;
     hear_close(&mut new.socket, CloseReason::Completed).await;
     new.socket.send(&close(1000)).await;

@@ -149,9 +149,8 @@ async fn run_twice(relay: &Relay) -> usize {
     let count = run_table(relay).await;
     let took = started.elapsed();
     let (files_after, memory_after) = at_rest(relay).await;
-    println!(
-        "bad input: {count} rows in {took:.1?}; files {files} -> {files_after}; RSS {memory} -> {memory_after} bytes"
-    );
+    println!("bad input: {count} rows in {took:.1?}; relay CPU {:.1?} in two runs", relay.cpu_time());
+    println!("bad input: files {files} -> {files_after}; RSS {memory} -> {memory_after} bytes");
     assert_eq!(files_after, files);
     assert!(memory_after < memory + GROWTH_BYTES, "{memory} -> {memory_after} bytes");
     count
