@@ -45,7 +45,7 @@ mod tests {
     const FLOOD: (usize, usize) = (20, 8000);
 
     /// Sessions before the measurement, so that what a relay keeps for good is there already.
-    const WARM_UP: usize = 500;
+    const WARM_UP: usize = 300;
 
     /// How late a session may end, up to the end of TCP.
     const MOST_LATE: Duration = Duration::from_millis(250);

@@ -34,7 +34,8 @@ mod readme;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod storm;
 #[cfg(test)]
-#[expect(dead_code, reason = "the binary `deadlines` uses the rest")]
 mod support;
