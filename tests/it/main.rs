@@ -4,7 +4,6 @@
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::format_collect,
-    clippy::large_stack_arrays,
     clippy::wildcard_enum_match_arm,
     reason = "a panic in a test is a failed test, tests measure real time"
 )]

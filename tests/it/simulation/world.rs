@@ -158,7 +158,7 @@ impl World {
     /// Runs until both apps are done.
     pub(super) fn run(mut self) -> (Self, OldOutcome, NewOutcome) {
         while !self.is_done() {
-            assert!(self.elapsed() < SESSION_LIFETIME + Duration::from_secs(60), "seed {}: it never ends", self.seed);
+            assert!(self.elapsed() < SESSION_LIFETIME + Duration::from_mins(1), "seed {}: it never ends", self.seed);
             self.service_apps();
             self.pump_session();
             self.advance();
@@ -213,7 +213,7 @@ impl World {
                     Transmit::Text(text) => {
                         self.session.handle_message(id, ClientMessage::decode(&text).unwrap(), now);
                     }
-                    Transmit::Binary(frame) => self.session.handle_data(id, Bytes::from(frame), now),
+                    Transmit::Binary(frame) => self.session.handle_data(id, frame, now),
                     Transmit::Close => {
                         self.roles.remove(&id);
                         self.session.handle_disconnect(id);
