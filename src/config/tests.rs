@@ -319,10 +319,10 @@ fn a_log_filter_that_cannot_be_understood_is_refused() {
 #[test]
 fn too_few_open_files_for_the_connections_are_warned_about() {
     let loaded = Loaded::load(&Args::default(), []).unwrap();
-    assert_eq!(loaded.warnings(Some(24_100)), [""; 0]);
+    assert_eq!(loaded.warnings(Some(18_100)), [""; 0]);
     assert_eq!(loaded.warnings(None), [""; 0]);
     let warnings = loaded.warnings(Some(1024));
-    assert!(warnings[0].starts_with("limits.connections = 12000 needs 24100 open files"), "{warnings:?}");
+    assert!(warnings[0].starts_with("limits.connections = 9000 needs 18100 open files"), "{warnings:?}");
     let few = load("", &[], &["--set=limits.connections=9999"]).unwrap();
     assert!(few.warnings(None)[0].contains("not all of them can be joined"));
 }
@@ -364,7 +364,7 @@ fn the_printed_configuration_says_where_each_setting_is_from_and_can_be_read_bac
     let printed = loaded.print_config();
     assert!(printed.contains("lifetime = \"1m 1s\"  # from --lifetime\n"), "{printed}");
     assert!(printed.contains("opens_per_second = 0.25  # from the environment variable HANDOFF_LIMITS"), "{printed}");
-    assert!(printed.contains("sessions = 5000  # default\n"), "{printed}");
+    assert!(printed.contains("sessions = 4000  # default\n"), "{printed}");
     assert!(printed.contains("# workers is not set\n"), "{printed}");
     assert_eq!(from_file(&printed).unwrap(), loaded.settings);
     for key in KEYS {
