@@ -323,7 +323,7 @@ fn too_few_open_files_for_the_connections_are_warned_about() {
     assert_eq!(loaded.warnings(None), [""; 0]);
     let warnings = loaded.warnings(Some(1024));
     assert!(warnings[0].starts_with("limits.connections = 9000 needs 18100 open files"), "{warnings:?}");
-    let few = load("", &[], &["--set=limits.connections=9999"]).unwrap();
+    let few = load("", &[], &["--set=limits.connections=7999"]).unwrap();
     assert!(few.warnings(None)[0].contains("not all of them can be joined"));
 }
 
