@@ -40,7 +40,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -60,10 +60,10 @@ pub enum StartError {
     #[error(transparent)]
     Certificate(#[from] BadCertificate),
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
     /// The server cannot start.
-    #[error("the server cannot start: {0}")]
+    #[error("the server cannot start")]
     Server(#[from] io::Error),
 }
 

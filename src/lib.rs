@@ -2,8 +2,8 @@
 //!
 //! Reading order, bottom up; a lower module never imports a higher one: [`protocol`] (what travels), [`crypto`] (the
 //! end-to-end channel, which the relay never sees), [`session`] (one transfer as a state machine), [`directory`]
-//! (where sessions are), [`relay`] (the actors that run them), [`edge`] (HTTP and WebSocket), [`app`] (the wiring),
-//! [`cli`] (the commands). Beside them, known to all: [`config`] and [`telemetry`].
+//! (where sessions are), [`relay`] (the actors that run them), [`edge`] (HTTP and WebSocket), [`client`] (both apps),
+//! [`app`] (the wiring), [`cli`] (the commands). Beside them, known to all: [`config`] and [`telemetry`].
 
 #![cfg_attr(
     test,
@@ -16,6 +16,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod crypto;
 pub mod directory;
@@ -25,3 +26,8 @@ pub mod protocol;
 pub mod relay;
 pub mod session;
 pub mod telemetry;
+
+/// The example in README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -2,6 +2,8 @@
 
 use std::process::{ExitCode, Termination};
 
+use super::files::FileError;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -57,5 +59,24 @@ impl Exit {
 impl Termination for Exit {
     fn report(self) -> ExitCode {
         self.code().into()
+    }
+}
+
+/// A command that could not do its work, and what it says about it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    pub(super) problem: anyhow::Error,
+}
+
+impl From<FileError> for Failure {
+    fn from(problem: FileError) -> Self {
+        Self { exit: Exit::File, problem: problem.into() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(problem: anyhow::Error) -> Self {
+        Self { exit: Exit::Usage, problem }
     }
 }

@@ -3,14 +3,23 @@
 //! Standard output carries what was asked for, standard error what went wrong and the log. With `--json` each line of
 //! standard output is one JSON object with an `event`.
 
+mod demo;
 mod exit;
+mod files;
+mod narrate;
+mod new;
+mod old;
 mod output;
+mod picture;
+mod qr_screen;
+mod relays;
 mod serve;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use utoipa::OpenApi as _;
 
 pub use exit::Exit;
+use exit::Failure;
 use output::Output;
 
 use crate::edge::routes::ApiDoc;
@@ -31,6 +40,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Old(Box<old::Old>),
+    New(Box<new::New>),
+    Demo(demo::Demo),
     /// Print the OpenAPI document of the relay's HTTP side
     Openapi,
     /// Print a completion script for a shell
@@ -44,19 +56,49 @@ impl Cli {
     /// Runs the command.
     #[must_use]
     pub fn run(self) -> Exit {
+        self.execute().unwrap_or_else(|failure| {
+            Output::error(&with_causes(&failure.problem));
+            failure.exit
+        })
+    }
+
+    fn execute(self) -> Result<Exit, Failure> {
         let output = Output::new(self.json);
         match self.command.unwrap_or_else(|| Command::Serve(Box::default())) {
             Command::Serve(serve) => serve.run(output),
+            Command::Old(old) => old.run(output),
+            Command::New(new) => new.run(output),
+            Command::Demo(demo::Demo {}) => demo::Demo::run(output),
             Command::Openapi => {
                 Output::raw(&ApiDoc::openapi().to_pretty_json().unwrap_or_default());
-                Exit::Success
+                Ok(Exit::Success)
             }
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "handoff", &mut script);
                 Output::raw(&String::from_utf8_lossy(&script));
-                Exit::Success
+                Ok(Exit::Success)
             }
         }
     }
+}
+
+/// A problem and its causes, each once: the text of some problems has their cause in it, for logs.
+fn with_causes(problem: &anyhow::Error) -> String {
+    problem
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(problem.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
+}
+
+/// Runs one app. What still waits for a line from standard input at the end is left behind.
+fn in_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|problem| Failure { exit: Exit::CannotRun, problem: problem.into() })?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
 }

@@ -5,6 +5,8 @@ use std::io::{Write as _, stderr, stdout};
 
 use serde_json::Value;
 
+use super::narrate::Told;
+
 /// Where a command writes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
@@ -24,6 +26,15 @@ impl Output {
     /// Something happened: `text` for people, `event` for machines.
     pub(super) fn say(self, text: &str, event: &Value) {
         if self.json { Self::raw(&event.to_string()) } else { Self::raw(text) }
+    }
+
+    /// An event of a transfer.
+    pub(super) fn tell(self, (text, event): Told) {
+        match text {
+            _ if self.json => Self::raw(&event.to_string()),
+            Some(text) => Self::raw(&text),
+            None => {}
+        }
     }
 
     /// Prints a line on standard output as it is.

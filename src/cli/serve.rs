@@ -1,15 +1,17 @@
 //! `handoff serve`: the relay.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::SystemTime;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::app::{Listeners, Node};
-use crate::config::{Args, Loaded};
+use crate::config::{Args, ConfigError, Loaded, Settings};
+use crate::protocol::limits::SESSION_LIFETIME;
 use crate::telemetry;
 
 /// Run the relay (what runs without a command)
@@ -31,25 +33,15 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) fn run(self, output: Output) -> Exit {
-        let loaded = match Loaded::load(&self.settings, std::env::vars_os()) {
-            Ok(loaded) => loaded,
-            Err(problem) => {
-                Output::error(&problem);
-                return Exit::Config;
-            }
-        };
+    pub(super) fn run(self, output: Output) -> Result<Exit, Failure> {
+        let refused = |problem: ConfigError| Failure { exit: Exit::Config, problem: problem.into() };
+        let loaded = Loaded::load(&self.settings, std::env::vars_os()).map_err(refused)?;
         if self.print_config {
             Output::raw(loaded.print_config().trim_end());
-            return Exit::Success;
+            return Ok(Exit::Success);
         }
-        match start(&loaded, output) {
-            Ok(()) => Exit::Success,
-            Err(problem) => {
-                Output::error(&format_args!("{problem:#}"));
-                Exit::CannotRun
-            }
-        }
+        start(&loaded, output).map_err(|problem| Failure { exit: Exit::CannotRun, problem })?;
+        Ok(Exit::Success)
     }
 }
 
@@ -67,7 +59,7 @@ fn start(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
         let signals = Signals::install()?;
         let listeners = Listeners::bind(settings)?;
         let node = Node::new(settings, metrics)?;
-        announce(&listeners, settings.server.tls_certificate.is_some(), output)?;
+        announce(&listeners, settings, output)?;
         let reloading = node.reloader();
         node.run(listeners, signals.until_stop(reloading)).await?;
         Ok(())
@@ -82,15 +74,23 @@ fn raise_open_files() {
     }
 }
 
-fn announce(listeners: &Listeners, tls: bool, output: Output) -> anyhow::Result<()> {
+fn announce(listeners: &Listeners, settings: &Settings, output: Output) -> anyhow::Result<()> {
     let address = listeners.address()?;
     let metrics = listeners.metrics_address()?;
+    let tls = settings.server.tls_certificate.is_some();
     let scheme = if tls { "wss" } else { "ws" };
-    let is_default = address.port() == 8080 && address.ip().is_loopback();
-    let relay = if is_default { String::new() } else { format!(" --relay {scheme}://{address}") };
+    // What is listened on everywhere is tried here: an app takes `ws://` to a loopback address only.
+    let loopback: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let is_everywhere = address.ip().is_unspecified();
+    let near = SocketAddr::new(if is_everywhere { loopback } else { address.ip() }, address.port());
+    let is_default = !tls && near == SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    let relay = if is_default { String::new() } else { format!(" --relay {scheme}://{near}") };
+    let lifetime = settings.session.lifetime;
+    let lifetime =
+        if lifetime == SESSION_LIFETIME { String::new() } else { format!(" --lifetime {}", lifetime.as_secs()) };
     let text = format!(
         "The relay listens on {scheme}://{address}. Try it in two more terminals:\n\n  \
-         handoff old --credential README.md --qr-out qr.png{relay}\n  \
+         handoff old --credential README.md --qr-out qr.png{relay}{lifetime}\n  \
          handoff new --qr-image qr.png --out received.md{relay}\n\n\
          Or everything in one: handoff demo\n"
     );

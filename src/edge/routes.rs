@@ -180,7 +180,7 @@ fn admit(edge: &Edge, client: ClientAddress, session: SessionId, role: Role) -> 
         return Err(Problem::retry_after(Kind::GoingAway, BUSY_RETRY_AFTER));
     }
     let guard = edge.admission.connect(client.for_limits())?;
-    if role == Role::Old && !edge.relay.registry().knows(session) {
+    if role == Role::Old && !edge.relay.registry().has_open(session) {
         if !edge.relay.registry().has_room() {
             return Err(Problem::retry_after(Kind::Overloaded, BUSY_RETRY_AFTER));
         }

@@ -140,7 +140,10 @@ impl StreamHandler<Result<Message, ProtocolError>> for Socket {
             Ok(Message::Text(text)) => self.report(WireEvent::Text(text), ctx),
             Ok(Message::Binary(frame)) => self.report(WireEvent::Data(frame), ctx),
             Ok(Message::Ping(payload)) => {
-                ctx.pong(&payload);
+                // Nothing may follow a close frame (RFC 6455 section 5.5.1).
+                if !self.is_closing {
+                    ctx.pong(&payload);
+                }
                 self.report(WireEvent::Heartbeat, ctx);
             }
             Ok(Message::Pong(_)) => self.report(WireEvent::Heartbeat, ctx),

@@ -16,6 +16,7 @@ pub mod open_policy;
 pub mod registry;
 pub mod session_actor;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -39,6 +40,16 @@ pub const OUTBOX: usize = 64;
 
 /// When a full node may be asked again.
 pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// What stands for a session in logs: 16 hexadecimal digits that only this process can compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SessionTag(u64);
+
+impl fmt::Display for SessionTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
 
 /// The clocks of a relay; tests pass others.
 #[derive(Clone, Copy, Debug)]
@@ -86,9 +97,8 @@ impl Relay {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What stands for a session in logs: 16 hexadecimal digits that only this process can compute.
-    fn tag(&self, session: &SessionId) -> String {
-        format!("{:016x}", u64::from_be_bytes(self.tag_key.hash("session", session.as_bytes())))
+    fn tag(&self, session: &SessionId) -> SessionTag {
+        SessionTag(u64::from_be_bytes(self.tag_key.hash("session", session.as_bytes())))
     }
 
     /// Tells every session that the node shuts down, and waits until each has closed its connections politely.

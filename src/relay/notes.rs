@@ -3,11 +3,12 @@
 use metrics::{counter, gauge, histogram};
 use tracing::{debug, info};
 
+use super::SessionTag;
 use crate::protocol::limits;
 use crate::session::Note;
 use crate::telemetry;
 
-pub(super) fn take(note: Note) {
+pub(super) fn take(note: Note, session: SessionTag) {
     match note {
         Note::Opened => {
             counter!(telemetry::SESSIONS_OPENED).increment(1);
@@ -23,7 +24,7 @@ pub(super) fn take(note: Note) {
         }
         Note::JoinRefused(reason) => {
             counter!(telemetry::JOINS_REFUSED, "reason" => reason.label()).increment(1);
-            info!(%reason, "join refused");
+            info!(%session, %reason, "join refused");
         }
         Note::Resumed(role) => {
             counter!(telemetry::RESUMES, "role" => role.as_str()).increment(1);
@@ -46,7 +47,7 @@ pub(super) fn take(note: Note) {
             if let Some(overshoot) = overshoot {
                 histogram!(telemetry::DEADLINE_OVERSHOOT).record(overshoot);
             }
-            info!(%reason, joined, duration_ms = age.as_secs_f64() * 1e3, "session ended");
+            info!(%session, %reason, joined, duration_ms = age.as_secs_f64() * 1e3, "session ended");
         }
     }
 }

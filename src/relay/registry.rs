@@ -29,6 +29,8 @@ pub struct Registry {
 #[derive(Debug)]
 struct Entry {
     generation: u64,
+    /// Whether the session was ever open here, and not only connected to.
+    is_open: bool,
     actor: Addr<SessionActor>,
 }
 
@@ -58,7 +60,7 @@ impl Registry {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let entry = RegistryEntry { registry: Arc::clone(self), session, generation };
         let actor = make(entry).start();
-        shard.insert(session, Entry { generation, actor: actor.clone() });
+        shard.insert(session, Entry { generation, is_open: false, actor: actor.clone() });
         actor
     }
 
@@ -71,10 +73,10 @@ impl Registry {
         self.shards.iter().flat_map(actors).collect()
     }
 
-    /// Whether a session runs here.
+    /// Whether a session is open here, so that one more connection cannot open it.
     #[must_use]
-    pub fn knows(&self, session: SessionId) -> bool {
-        self.shard(session).contains_key(&session)
+    pub fn has_open(&self, session: SessionId) -> bool {
+        self.shard(session).get(&session).is_some_and(|entry| entry.is_open)
     }
 
     /// How many sessions are open here.
@@ -124,6 +126,15 @@ pub struct RegistryEntry {
     registry: Arc<Registry>,
     session: SessionId,
     generation: u64,
+}
+
+impl RegistryEntry {
+    /// Notes that the session is open here.
+    pub(super) fn mark_open(&self) {
+        if let Some(entry) = self.registry.shard(self.session).get_mut(&self.session) {
+            entry.is_open |= entry.generation == self.generation;
+        }
+    }
 }
 
 impl Drop for RegistryEntry {

@@ -14,7 +14,7 @@ use tracing::{Span, debug, info, warn};
 use super::link::{Congested, Link};
 use super::message::{Attach, Deliver, GoAway, Gone, Inbound, WireEvent};
 use super::registry::{Permit, RegistryEntry};
-use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX, notes};
+use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX, SessionTag, notes};
 use crate::directory::{Answer, Unavailable};
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{OpenToken, SessionId};
@@ -33,14 +33,18 @@ pub struct SessionActor {
     armed: Option<(Instant, SpawnHandle)>,
     permit: Option<Permit>,
     entry: Option<RegistryEntry>,
+    tag: SessionTag,
     span: Span,
 }
 
 impl SessionActor {
     pub(super) fn new(id: SessionId, entry: RegistryEntry, relay: Arc<Relay>) -> Self {
-        let span = tracing::info_span!("session", session = %relay.tag(&id));
+        let tag = relay.tag(&id);
+        // Only for whoever debugs: the registry of spans never gives back the memory of the most it has held, and the
+        // few lines at info name the session themselves.
+        let span = tracing::debug_span!("session", session = %tag);
         let session = Session::new(relay.settings.clone());
-        Self { id, session, links: BTreeMap::new(), relay, armed: None, permit: None, entry: Some(entry), span }
+        Self { id, session, links: BTreeMap::new(), relay, armed: None, permit: None, entry: Some(entry), tag, span }
     }
 
     fn now(&self) -> Instant {
@@ -72,7 +76,7 @@ impl SessionActor {
             }
             Output::Cut(connection) => drop(self.links.remove(&connection)),
             Output::Transition(connection, transition) => self.ask_directory(connection, transition, ctx),
-            Output::Note(note) => notes::take(note),
+            Output::Note(note) => notes::take(note, self.tag),
             Output::Finished => self.finish(ctx),
         }
     }
@@ -107,8 +111,9 @@ impl SessionActor {
         let now = self.now();
         warn_if_lost(&outcome);
         self.session.handle_outcome(connection, outcome.map_err(|unavailable| unavailable.retry_after), now);
-        if !self.session.is_open() {
-            self.permit = None;
+        match (&self.entry, self.session.is_open()) {
+            (Some(entry), true) => entry.mark_open(),
+            _ => self.permit = None,
         }
     }
 
@@ -130,7 +135,7 @@ impl SessionActor {
         match self.relay.open_policy.authorize(token, since_epoch.as_secs()) {
             Ok(()) => true,
             Err(refused) => {
-                info!(%refused, "open refused");
+                info!(session = %self.tag, %refused, "open refused");
                 false
             }
         }

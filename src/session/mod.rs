@@ -12,6 +12,7 @@
 //! Use: call a `handle_*`, then [`Session::poll_output`] until it is empty, then arm one timer for
 //! [`Session::poll_timeout`]. Calling [`Session::handle_timeout`] early is harmless.
 
+mod answer;
 mod connection;
 pub mod network_tag;
 mod output;
@@ -25,11 +26,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use answer::{answer, cancelled};
 pub use connection::ConnectionId;
 use connection::{Connection, Due, Request, Stage};
 use network_tag::{NetworkTag, Refuse};
 pub use output::{Note, Output};
-use output::{answer, millis};
 use quota::Quota;
 use route::{Attachment, Offer, Outcome, Refusal, Transition};
 
@@ -37,7 +38,7 @@ use crate::protocol::Role;
 use crate::protocol::close::{CloseReason, Scope};
 use crate::protocol::ids::{JoinHash, ResumeHash};
 use crate::protocol::limits;
-use crate::protocol::message::{CancelReason, ClientMessage, ServerMessage};
+use crate::protocol::message::{ClientMessage, ServerMessage};
 
 /// What a deployment decides about its sessions.
 #[derive(Clone, Debug)]
@@ -431,14 +432,8 @@ impl Session {
     }
 }
 
-fn cancelled(by: Role, reason: CancelReason) -> CloseReason {
-    match (reason, by) {
-        (CancelReason::User, Role::Old) => CloseReason::CancelledByOld,
-        (CancelReason::User, Role::New) => CloseReason::CancelledByNew,
-        (CancelReason::WrongCode, _) => CloseReason::WrongCode,
-        (CancelReason::CodeTimeout, _) => CloseReason::CodeTimeout,
-        (CancelReason::VerificationFailed, _) => CloseReason::VerificationFailed,
-    }
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `now` and so much later; `now` itself where the clock has no such time.

@@ -1,13 +1,11 @@
-//! What a session wants done, and what it tells: data that the state machine hands out.
-//!
-//! Decides nothing; whoever drives the session carries it out.
+//! What a session wants done, and what it reports. Carried out and counted by whoever drives it.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::connection::{ConnectionId, Request};
-use super::route::{Attachment, Transition};
+use super::ConnectionId;
+use super::route::Transition;
 use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::protocol::message::ServerMessage;
@@ -25,7 +23,7 @@ pub enum Output {
     Close(ConnectionId, CloseReason, Option<Duration>),
     /// Cut the socket: the closing handshake had its time.
     Cut(ConnectionId),
-    /// Ask the directory; the answer for a connection comes back through [`Session::handle_outcome`].
+    /// Ask the directory; the answer for a connection comes back through [`Session::handle_outcome`](super::Session::handle_outcome).
     Transition(Option<ConnectionId>, Transition),
     /// Something worth counting happened.
     Note(Note),
@@ -61,25 +59,4 @@ pub enum Note {
         /// Time since the deadline.
         overshoot: Option<Duration>,
     },
-}
-
-/// What a connection hears when it has taken its seat.
-pub(super) fn answer(role: Role, request: Request, attachment: &Attachment) -> ServerMessage {
-    let expires_in_ms = millis(attachment.expires_in);
-    let peer_online = attachment.peer_online;
-    let public_key = attachment.public_key.clone();
-    match request {
-        Request::Open => ServerMessage::Opened { expires_in_ms },
-        Request::Join => ServerMessage::Joined { expires_in_ms, public_key, peer_online },
-        Request::Resume => ServerMessage::Resumed {
-            expires_in_ms,
-            peer_online,
-            joined: attachment.joined.filter(|_| role == Role::Old),
-            public_key: (role == Role::New).then_some(public_key),
-        },
-    }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

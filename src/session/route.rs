@@ -180,7 +180,7 @@ impl Route {
                 Ok(None)
             }
             Transition::End { reason } => {
-                known.ended.get_or_insert(reason);
+                known.end(reason);
                 Ok(None)
             }
         }
@@ -190,12 +190,6 @@ impl Route {
     #[must_use]
     pub fn is_forgotten(&self, now: Duration) -> bool {
         now >= self.opened_at.saturating_add(self.lifetime).saturating_add(limits::TOMBSTONE_GRACE)
-    }
-
-    /// Whether the session is over.
-    #[must_use]
-    pub fn is_over(&self, now: Duration) -> bool {
-        self.ended.is_some() || self.expires_in(now).is_zero()
     }
 
     fn apply_to_none(transition: Transition, lifetime: Duration, now: Duration) -> (Option<Self>, Outcome) {
@@ -308,11 +302,13 @@ impl Route {
 
     fn expire(&mut self, now: Duration) {
         if self.expires_in(now).is_zero() {
-            self.ended.get_or_insert(CloseReason::Expired);
+            self.end(CloseReason::Expired);
         }
     }
 
+    /// Ends the session, unless it has ended; what nobody will ask for again is dropped.
     fn end(&mut self, reason: CloseReason) -> Refusal {
+        self.offer.join_hashes = Vec::new();
         Refusal::Ended(*self.ended.get_or_insert(reason))
     }
 }

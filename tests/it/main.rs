@@ -3,7 +3,9 @@
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
-    reason = "a panic in a test is a failed test, and tests measure real time"
+    clippy::format_collect,
+    clippy::wildcard_enum_match_arm,
+    reason = "a panic in a test is a failed test, tests measure real time"
 )]
 
 #[cfg(test)]
@@ -13,16 +15,26 @@ mod auth;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod closing;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod fault_proxy;
 #[cfg(test)]
+mod handoff;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod storm;
 #[cfg(test)]
 mod support;

@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) cut_up_after: Option<Range<u64>>,
     /// Cuts after a number of bytes from relay to client, drawn from this range.
     pub(crate) cut_down_after: Option<Range<u64>>,
+    /// Cuts so many of them, and then no more; `None` for all.
+    pub(crate) most_cuts: Option<u64>,
     /// Holds every chunk back this long.
     pub(crate) delay: Duration,
 }
@@ -43,6 +45,18 @@ struct Shared {
     faults: Mutex<Faults>,
     rng: Mutex<StdRng>,
     connections: Mutex<u64>,
+    cuts: Mutex<u64>,
+}
+
+impl Shared {
+    /// Takes one of the cuts, if any is left.
+    fn take_cut(&self) -> bool {
+        let most = self.faults.lock().unwrap().most_cuts;
+        let mut cuts = self.cuts.lock().unwrap();
+        let is_left = most.is_none_or(|most| *cuts < most);
+        *cuts += u64::from(is_left);
+        is_left
+    }
 }
 
 /// A running proxy.
@@ -64,6 +78,7 @@ impl FaultProxy {
             faults: Mutex::default(),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             connections: Mutex::default(),
+            cuts: Mutex::default(),
         });
         let orders = watch::Sender::new(Orders::default());
         let mut tasks = JoinSet::new();
@@ -79,6 +94,11 @@ impl FaultProxy {
     /// How many connections have come.
     pub(crate) fn connections(&self) -> u64 {
         *self.shared.connections.lock().unwrap()
+    }
+
+    /// How many connections were cut after their number of bytes.
+    pub(crate) fn cuts(&self) -> u64 {
+        *self.shared.cuts.lock().unwrap()
     }
 
     /// Treats connections that come from now on so.
@@ -114,24 +134,25 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, orders: watch::Sende
         }
         let draw = |range: Option<Range<u64>>| range.map(|range| shared.rng.lock().unwrap().random_range(range));
         let (up, down) = (draw(faults.cut_up_after), draw(faults.cut_down_after));
-        connections.spawn(carry(client, shared.relay, up, down, faults.delay, orders.subscribe()));
+        connections.spawn(carry(client, Arc::clone(&shared), up, down, faults.delay, orders.subscribe()));
     }
 }
 
 async fn carry(
     mut client: TcpStream,
-    relay: SocketAddr,
+    shared: Arc<Shared>,
     up: Option<u64>,
     down: Option<u64>,
     delay: Duration,
     orders: watch::Receiver<Orders>,
 ) {
-    let Ok(mut relay) = TcpStream::connect(relay).await else { return reset(&client) };
+    let Ok(mut relay) = TcpStream::connect(shared.relay).await else { return reset(&client) };
     client.set_nodelay(true).ok();
     relay.set_nodelay(true).ok();
     let began = *orders.borrow();
-    let upwards = Flow { budget: up, delay, began, orders: orders.clone(), obeys_half_close: true };
-    let downwards = Flow { budget: down, delay, began, orders, obeys_half_close: false };
+    let shared = &*shared;
+    let upwards = Flow { shared, budget: up, delay, began, orders: orders.clone(), obeys_half_close: true };
+    let downwards = Flow { shared, budget: down, delay, began, orders, obeys_half_close: false };
     let outcome = {
         let (mut client_in, mut client_out) = client.split();
         let (mut relay_in, mut relay_out) = relay.split();
@@ -153,7 +174,8 @@ fn reset(stream: &TcpStream) {
 struct Cut;
 
 /// One direction of one connection.
-struct Flow {
+struct Flow<'a> {
+    shared: &'a Shared,
     budget: Option<u64>,
     delay: Duration,
     began: Orders,
@@ -161,7 +183,7 @@ struct Flow {
     obeys_half_close: bool,
 }
 
-impl Flow {
+impl Flow<'_> {
     /// Passes bytes on until they end.
     async fn pump(mut self, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Result<(), Cut> {
         let mut chunk = vec![0; 16 * 1024];
@@ -178,19 +200,19 @@ impl Flow {
             if count == 0 {
                 return to.shutdown().await.map_err(|_| Cut);
             }
-            let passed = self.budget.map_or(count, |left| count.min(usize::try_from(left).unwrap_or(count)));
+            let left = self.budget.map(|left| usize::try_from(left).unwrap());
+            let is_last = left.is_some_and(|left| left <= count) && self.shared.take_cut();
+            let passed = left.filter(|_| is_last).unwrap_or(count);
             let delay = self.delay;
             tokio::select! {
                 biased;
                 () = self.until_ordered(|began, now, _| began.cuts != now.cuts) => return Err(Cut),
                 written = async { tokio::time::sleep(delay).await; to.write_all(&chunk[..passed]).await } => written.map_err(|_| Cut)?,
             }
-            if let Some(left) = &mut self.budget {
-                *left -= u64::try_from(passed).unwrap();
-                if *left == 0 {
-                    return Err(Cut);
-                }
+            if is_last {
+                return Err(Cut);
             }
+            self.budget = self.budget.map(|left| left.saturating_sub(u64::try_from(passed).unwrap()));
         }
     }
 

@@ -72,6 +72,11 @@ impl Relay {
         self.address
     }
 
+    /// The same as a phone is told it.
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
     /// Where `/metrics` is.
     pub(crate) fn metrics_address(&self) -> SocketAddr {
         self.metrics_address

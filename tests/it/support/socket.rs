@@ -26,11 +26,11 @@ pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
     match length {
         0..=125 => bytes.push(0x80 | u8::try_from(length).unwrap()),
         126..=0xffff => {
-            bytes.push(0x80 | 0x7e);
+            bytes.push(0xfe);
             bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
         }
         _ => {
-            bytes.push(0x80 | 0x7f);
+            bytes.push(0xff);
             bytes.extend(length.to_be_bytes());
         }
     }
@@ -113,8 +113,8 @@ impl Handshake {
     /// The bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let Self { method, target, version, headers } = self;
-        let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        format!("{method} {target} {version}\r\n{}\r\n", lines.concat()).into_bytes()
+        let lines = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>();
+        format!("{method} {target} {version}\r\n{lines}\r\n").into_bytes()
     }
 }
 
@@ -284,10 +284,11 @@ impl Socket {
 
     /// Waits for more bytes; `false` at the end, however it came.
     async fn fill(&mut self) -> bool {
-        self.unread.reserve(4096);
-        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await.expect("the relay says something");
+        let mut chunk = vec![0; 16 * 1024];
+        let read = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("the relay says something");
         self.was_reset |= read.is_err();
         let count = read.unwrap_or(0);
+        self.unread.extend(&chunk[..count]);
         count > 0
     }
 }
