@@ -180,7 +180,7 @@ async fn what_an_app_sends_after_ended_is_no_reason_to_reset_its_connection() {
     let mut new = pair.new.take().unwrap();
     // On its way when the session ended.
     new.send_data(&vec![7; 60_000]).await;
-    new.socket.send(&frame(0x8a, b"still here")).await;
+    new.socket.send(&frame(0x89, b"still here")).await;
     hear_close(&mut new.socket, CloseReason::Completed).await;
     new.socket.send(&close(1000)).await;
     assert!(time_to_end(&mut new.socket).await <= AT_ONCE);
