@@ -13,6 +13,7 @@ pub struct ConnectionId(pub u64);
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) enum Stage {
     /// Nothing valid was said yet.
     Unidentified { first_message_by: Instant },
@@ -28,6 +29,7 @@ pub(super) enum Stage {
 
 /// What a pending connection asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) enum Request {
     Open,
     Join,
@@ -54,6 +56,15 @@ pub(super) struct Connection {
     pub(super) pending: Option<Request>,
     heard_at: Instant,
     control_frames: u32,
+}
+
+// All but the tag, which the search through all situations never changes.
+#[cfg(test)]
+impl std::hash::Hash for Connection {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let Self { id, role, tag: _, stage, pending, heard_at, control_frames } = self;
+        (id, role, stage, pending, heard_at, control_frames).hash(state);
+    }
 }
 
 impl Connection {

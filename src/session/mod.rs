@@ -53,6 +53,7 @@ pub struct Settings {
 
 /// How far the session has come, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 enum State {
     /// Nobody is attached here, and nobody was.
     Vacant,

@@ -4,6 +4,7 @@ use crate::protocol::limits;
 
 /// Frames and bytes that one direction has carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Quota {
     frames: u32,
     bytes: u64,

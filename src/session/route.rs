@@ -61,6 +61,17 @@ impl Seat {
     }
 }
 
+// Only what differs between two situations of one session: the search through all of them compares millions. As in
+// `Debug`, not who holds a seat: that doubles the situations, and only decides whose resume is refused.
+#[cfg(test)]
+impl std::hash::Hash for Route {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let seat = |seat: &Seat| (seat.epoch, seat.online);
+        let new = self.new.as_ref().map(|(new, joined)| (seat(new), joined.frame));
+        (self.opened_at, seat(&self.old), new, self.resumes, self.ended).hash(state);
+    }
+}
+
 /// A request to change a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {

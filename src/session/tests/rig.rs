@@ -202,6 +202,13 @@ impl Rig {
         self.seen.get_mut(&id).map(std::mem::take).unwrap_or_default()
     }
 
+    /// Drops what was seen and noted: nothing that follows depends on it.
+    pub(super) fn forget_the_past(&mut self) {
+        self.notes.clear();
+        self.seen.retain(|id, _| self.roles.contains_key(id));
+        self.seen.values_mut().for_each(Vec::clear);
+    }
+
     /// The reason with which a connection was closed, if it was.
     pub(super) fn closed(&self, id: ConnectionId) -> Option<CloseReason> {
         self.seen.get(&id)?.iter().find_map(|seen| match seen {
