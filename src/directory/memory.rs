@@ -72,7 +72,8 @@ impl MemoryDirectory {
             return Err(crate::session::route::Refusal::Closed(crate::protocol::close::CloseReason::InternalError));
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut route = shard.routes.remove(&session);
+        // One that is forgotten makes room for another with the same id, which has an expiry of its own.
+        let mut route = shard.routes.remove(&session).filter(|route| !route.is_forgotten(now));
         let was_known = route.is_some();
         let outcome = Route::apply(&mut route, transition, lifetime, refuse, now);
         if let Some(route) = route {
@@ -96,7 +97,10 @@ impl Shard {
         while let Some((at, session)) = self.expiries.front()
             && *at <= now
         {
-            self.routes.remove(session);
+            // Unless the id was used again meanwhile.
+            if self.routes.get(session).is_some_and(|route| route.is_forgotten(now)) {
+                self.routes.remove(session);
+            }
             self.expiries.pop_front();
         }
         if self.routes.is_empty() {
@@ -108,4 +112,76 @@ impl Shard {
 
 fn forgotten_at(opened_at: Duration, lifetime: Duration) -> Duration {
     opened_at.saturating_add(lifetime).saturating_add(limits::TOMBSTONE_GRACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::super::contract::{Bench, LIFETIME, SPECIFICATION, open, session, settings};
+    use super::*;
+
+    thread_local! {
+        static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of simulated time")]
+    fn clock() -> Instant {
+        static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        *ORIGIN.get_or_init(Instant::now) + PASSED.get()
+    }
+
+    fn pass(time: Duration) {
+        PASSED.set(PASSED.get() + time);
+    }
+
+    #[test]
+    fn it_does_what_every_directory_must() {
+        for (name, test) in SPECIFICATION {
+            PASSED.set(Duration::ZERO);
+            println!("{name}");
+            test(&Bench { directory: Arc::new(MemoryDirectory::new(settings(), clock)), pass });
+        }
+    }
+
+    #[test]
+    fn a_sweep_drops_what_is_forgotten_and_gives_its_memory_back() {
+        let directory = MemoryDirectory::new(settings(), clock);
+        let capacity = |directory: &MemoryDirectory| -> usize {
+            let of = |shard: &Mutex<Shard>| {
+                let shard = shard.lock().unwrap();
+                shard.routes.capacity() + shard.expiries.capacity()
+            };
+            directory.shards.iter().map(of).sum()
+        };
+        let remembered = LIFETIME + limits::TOMBSTONE_GRACE;
+        for number in 0..200 {
+            directory.apply_now(session(number), open(1)).unwrap();
+        }
+        pass(remembered - Duration::from_millis(1));
+        directory.sweep();
+        assert_eq!(directory.len(), 200);
+        directory.apply_now(session(250), open(1)).unwrap();
+        pass(Duration::from_millis(1));
+        directory.sweep();
+        assert_eq!(directory.len(), 1, "and the younger one stays");
+        pass(remembered);
+        directory.sweep();
+        assert!(directory.is_empty());
+        assert_eq!(capacity(&directory), 0);
+    }
+
+    #[test]
+    fn a_session_whose_id_is_used_again_before_the_sweep_is_not_swept_with_the_first() {
+        let directory = MemoryDirectory::new(settings(), clock);
+        directory.apply_now(session(1), open(1)).unwrap();
+        pass(LIFETIME + limits::TOMBSTONE_GRACE);
+        directory.apply_now(session(1), open(2)).unwrap();
+        directory.sweep();
+        assert_eq!(directory.len(), 1);
+        pass(LIFETIME + limits::TOMBSTONE_GRACE);
+        directory.sweep();
+        assert!(directory.is_empty());
+    }
 }

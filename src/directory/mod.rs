@@ -3,6 +3,8 @@
 //! Not the place for rules: those are [`crate::session::route`]. A directory makes each transition atomic and drops
 //! records when their time is over; [`memory`] serves one node.
 
+#[cfg(test)]
+mod contract;
 pub mod memory;
 
 use std::fmt;

@@ -1,0 +1,244 @@
+//! What every directory must do, as one specification: written against the trait and a clock that can be moved, and run
+//! against each implementation. The rules themselves are tested in `session`; here they must be atomic and forgotten
+//! in time.
+
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::Directory;
+use crate::protocol::Role;
+use crate::protocol::close::CloseReason;
+use crate::protocol::ids::{JoinHash, JoinProof, PublishedKey, ResumeHash, ResumeToken, SessionId};
+use crate::protocol::limits;
+use crate::session::Settings;
+use crate::session::network_tag::{NetworkTag, Refuse};
+use crate::session::route::{Attachment, Offer, Outcome, Refusal, Transition};
+
+pub(super) const LIFETIME: Duration = Duration::from_secs(20);
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A directory on the bench.
+pub(super) struct Bench {
+    pub(super) directory: Arc<dyn Directory>,
+    /// Lets time pass for the directory.
+    pub(super) pass: fn(Duration),
+}
+
+pub(super) fn settings() -> Settings {
+    Settings { lifetime: LIFETIME, intervals: vec![INTERVAL], refuse: Refuse::Nothing }
+}
+
+/// Every test of the specification, by name.
+pub(super) const SPECIFICATION: &[(&str, fn(&Bench))] = &[
+    ("a session is opened once", a_session_is_opened_once),
+    ("one app joins, with a frame that is shown", one_app_joins_with_a_frame_that_is_shown),
+    ("a second join ends the session for all", a_second_join_ends_the_session_for_all),
+    ("the one who joined may ask again", the_one_who_joined_may_ask_again),
+    ("a seat is taken again with its token only", a_seat_is_taken_again_with_its_token_only),
+    ("a late goodbye changes nothing", a_late_goodbye_changes_nothing),
+    ("a session ends once", a_session_ends_once),
+    ("a session expires, is remembered, and is forgotten", a_session_expires_is_remembered_and_is_forgotten),
+    ("nothing prolongs a session", nothing_prolongs_a_session),
+    ("sessions do not disturb each other", sessions_do_not_disturb_each_other),
+    ("of many joins at once one wins, and then the session ends", of_many_joins_at_once_one_wins),
+    ("of many opens at once one wins", of_many_opens_at_once_one_wins),
+];
+
+pub(super) fn session(number: u8) -> SessionId {
+    SessionId::from_random([number; 16])
+}
+
+fn proof(frame: u8) -> JoinProof {
+    JoinProof::new([frame; 32])
+}
+
+fn hash(app: u8) -> ResumeHash {
+    ResumeHash::of(&ResumeToken::new([app; 32]))
+}
+
+pub(super) fn open(app: u8) -> Transition {
+    let offer = Offer {
+        public_key: PublishedKey::new(vec![4; 65]).unwrap(),
+        join_hashes: (0..4).map(|frame| JoinHash::of(&proof(frame))).collect(),
+        interval: INTERVAL,
+    };
+    Transition::Open { offer, resume_hash: hash(app), tag: NetworkTag::UNKNOWN }
+}
+
+fn join(frame: u8, app: u8) -> Transition {
+    Transition::Join { frame, hash: JoinHash::of(&proof(frame)), resume_hash: hash(app), tag: NetworkTag::UNKNOWN }
+}
+
+fn resume(role: Role, app: u8) -> Transition {
+    Transition::Resume { role, hash: hash(app) }
+}
+
+impl Bench {
+    pub(super) fn apply(&self, number: u8, transition: Transition) -> Outcome {
+        let mut answer = self.directory.apply(session(number), transition);
+        loop {
+            if let Poll::Ready(outcome) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return outcome.unwrap();
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn attach(&self, number: u8, transition: Transition) -> Attachment {
+        self.apply(number, transition).unwrap().unwrap()
+    }
+
+    fn pass(&self, time: Duration) {
+        (self.pass)(time);
+    }
+}
+
+fn closed(reason: CloseReason) -> Outcome {
+    Err(Refusal::Closed(reason))
+}
+
+fn ended(reason: CloseReason) -> Outcome {
+    Err(Refusal::Ended(reason))
+}
+
+fn a_session_is_opened_once(bench: &Bench) {
+    let opened = bench.attach(1, open(1));
+    assert_eq!((opened.epoch, opened.expires_in, opened.peer_online, opened.again), (1, LIFETIME, false, false));
+    assert_eq!(bench.apply(1, open(1)), closed(CloseReason::AlreadyOpen));
+    assert_eq!(bench.apply(1, open(2)), closed(CloseReason::AlreadyOpen));
+    assert_eq!(bench.apply(2, join(0, 2)), closed(CloseReason::UnknownSession));
+    assert_eq!(bench.apply(2, resume(Role::Old, 1)), closed(CloseReason::NothingToResume));
+}
+
+fn one_app_joins_with_a_frame_that_is_shown(bench: &Bench) {
+    bench.attach(1, open(1));
+    bench.pass(2 * INTERVAL);
+    assert_eq!(bench.apply(1, join(0, 2)), closed(CloseReason::StaleFrame));
+    assert_eq!(bench.apply(1, join(3, 2)), closed(CloseReason::StaleFrame));
+    assert_eq!(bench.apply(1, join(7, 2)), closed(CloseReason::BadJoinProof));
+    let joined = bench.attach(1, join(1, 2));
+    assert_eq!((joined.joined.unwrap().frame, joined.peer_online, joined.again), (1, true, false));
+    assert_eq!(joined.expires_in, LIFETIME - 2 * INTERVAL);
+    assert_eq!(joined.public_key.as_bytes(), [4; 65]);
+}
+
+fn a_second_join_ends_the_session_for_all(bench: &Bench) {
+    bench.attach(1, open(1));
+    let first = bench.attach(1, join(0, 2));
+    bench.apply(1, Transition::Leave { role: Role::New, epoch: first.epoch }).unwrap();
+    let scanned_twice = ended(CloseReason::ScannedTwice);
+    assert_eq!(bench.apply(1, join(0, 3)), scanned_twice);
+    assert_eq!(bench.apply(1, join(0, 2)), scanned_twice);
+    assert_eq!(bench.apply(1, resume(Role::Old, 1)), scanned_twice);
+    assert_eq!(bench.apply(1, resume(Role::New, 2)), scanned_twice);
+}
+
+fn the_one_who_joined_may_ask_again(bench: &Bench) {
+    bench.attach(1, open(1));
+    bench.attach(1, join(0, 2));
+    bench.pass(3 * INTERVAL);
+    let again = bench.attach(1, join(0, 2));
+    assert_eq!((again.epoch, again.again), (2, true));
+}
+
+fn a_seat_is_taken_again_with_its_token_only(bench: &Bench) {
+    bench.attach(1, open(1));
+    bench.attach(1, join(0, 2));
+    for (role, app) in [(Role::Old, 2), (Role::New, 1), (Role::Old, 3), (Role::New, 3)] {
+        assert_eq!(bench.apply(1, resume(role, app)), closed(CloseReason::NothingToResume));
+    }
+    let old = bench.attach(1, resume(Role::Old, 1));
+    assert_eq!((old.epoch, old.again, old.peer_online, old.joined.unwrap().frame), (2, true, true, 0));
+    for _ in 1..limits::MAX_RESUMES {
+        bench.attach(1, resume(Role::New, 2));
+    }
+    assert_eq!(bench.apply(1, resume(Role::New, 2)), ended(CloseReason::TooManyResumes));
+}
+
+fn a_late_goodbye_changes_nothing(bench: &Bench) {
+    let opened = bench.attach(1, open(1));
+    bench.attach(1, resume(Role::Old, 1));
+    bench.apply(1, Transition::Leave { role: Role::Old, epoch: opened.epoch }).unwrap();
+    assert!(bench.attach(1, join(0, 2)).peer_online);
+    bench.apply(1, Transition::Leave { role: Role::Old, epoch: opened.epoch + 1 }).unwrap();
+    assert!(!bench.attach(1, resume(Role::New, 2)).peer_online);
+    assert_eq!(bench.apply(9, Transition::Leave { role: Role::Old, epoch: 1 }), Ok(None));
+}
+
+fn a_session_ends_once(bench: &Bench) {
+    bench.attach(1, open(1));
+    for reason in [CloseReason::Completed, CloseReason::CancelledByOld] {
+        assert_eq!(bench.apply(1, Transition::End { reason }), Ok(None));
+        assert_eq!(bench.apply(1, resume(Role::Old, 1)), ended(CloseReason::Completed));
+    }
+    assert_eq!(bench.apply(1, open(1)), ended(CloseReason::Completed));
+    bench.pass(LIFETIME);
+    assert_eq!(bench.apply(1, resume(Role::Old, 1)), ended(CloseReason::Completed), "also past its deadline");
+}
+
+fn a_session_expires_is_remembered_and_is_forgotten(bench: &Bench) {
+    bench.attach(1, open(1));
+    bench.pass(LIFETIME - Duration::from_millis(1));
+    assert_eq!(bench.attach(1, resume(Role::Old, 1)).expires_in, Duration::from_millis(1));
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(bench.apply(1, resume(Role::Old, 1)), ended(CloseReason::Expired));
+    bench.pass(limits::TOMBSTONE_GRACE - Duration::from_millis(1));
+    assert_eq!(bench.apply(1, join(3, 2)), ended(CloseReason::Expired));
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(bench.apply(1, resume(Role::Old, 1)), closed(CloseReason::NothingToResume));
+    assert_eq!(bench.apply(1, join(0, 2)), closed(CloseReason::UnknownSession));
+    assert_eq!(bench.attach(1, open(5)).expires_in, LIFETIME, "and its id is free");
+}
+
+fn nothing_prolongs_a_session(bench: &Bench) {
+    bench.attach(1, open(1));
+    bench.attach(1, join(0, 2));
+    bench.pass(LIFETIME / 2);
+    assert_eq!(bench.attach(1, resume(Role::Old, 1)).expires_in, LIFETIME / 2);
+    bench.apply(1, Transition::End { reason: CloseReason::Completed }).unwrap();
+    bench.pass(LIFETIME / 2 + limits::TOMBSTONE_GRACE);
+    assert_eq!(bench.apply(1, join(0, 2)), closed(CloseReason::UnknownSession));
+}
+
+fn sessions_do_not_disturb_each_other(bench: &Bench) {
+    (0..100).for_each(|number| drop(bench.attach(number, open(1))));
+    bench.apply(50, Transition::End { reason: CloseReason::Completed }).unwrap();
+    for number in 0..100 {
+        let expected = if number == 50 { Some(Refusal::Ended(CloseReason::Completed)) } else { None };
+        assert_eq!(bench.apply(number, join(0, 2)).err(), expected, "{number}");
+    }
+}
+
+/// What `count` threads got that asked for this at the same moment.
+fn at_once(bench: &Bench, number: u8, count: u8, transition: fn(u8) -> Transition) -> Vec<Outcome> {
+    let barrier = Barrier::new(usize::from(count));
+    std::thread::scope(|scope| {
+        let ask = |app| {
+            barrier.wait();
+            bench.apply(number, transition(app))
+        };
+        let threads: Vec<_> = (0..count).map(|app| scope.spawn(move || ask(app))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn of_many_joins_at_once_one_wins(bench: &Bench) {
+    for number in 0..20 {
+        bench.attach(number, open(99));
+        let outcomes = at_once(bench, number, 8, |app| join(0, app));
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+        let twice = outcomes.iter().filter(|outcome| **outcome == ended(CloseReason::ScannedTwice)).count();
+        assert_eq!(twice, 7, "{outcomes:?}");
+        assert_eq!(bench.apply(number, resume(Role::Old, 99)), ended(CloseReason::ScannedTwice));
+    }
+}
+
+fn of_many_opens_at_once_one_wins(bench: &Bench) {
+    for number in 0..20 {
+        let outcomes = at_once(bench, number, 8, open);
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+        let others = outcomes.iter().filter(|outcome| **outcome == closed(CloseReason::AlreadyOpen)).count();
+        assert_eq!(others, 7, "{outcomes:?}");
+    }
+}
