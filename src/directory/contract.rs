@@ -29,8 +29,11 @@ pub(super) fn settings() -> Settings {
     Settings { lifetime: LIFETIME, intervals: vec![INTERVAL], refuse: Refuse::Nothing }
 }
 
+/// A rule's name, and its test.
+pub(super) type Rule = (&'static str, fn(&Bench));
+
 /// Every test of the specification, by name.
-pub(super) const SPECIFICATION: &[(&str, fn(&Bench))] = &[
+pub(super) const SPECIFICATION: &[Rule] = &[
     ("a session is opened once", a_session_is_opened_once),
     ("one app joins, with a frame that is shown", one_app_joins_with_a_frame_that_is_shown),
     ("a second join ends the session for all", a_second_join_ends_the_session_for_all),
