@@ -5,11 +5,19 @@
 use std::io::{self, IsTerminal as _};
 
 use serde::{Deserialize, Serialize};
-use tracing::Subscriber;
+use tracing::{Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+/// Modules of dependencies that log what clients sent, at levels that an operator may well enable. No filter can: a
+/// request's path names a session, and nobody knows what a header holds.
+///
+/// The decoder repeats the values of `Content-Length` and `Transfer-Encoding` that it refuses, the extractor a path that
+/// it cannot take apart. What the WebSocket library logs is not even compiled, see `log` in `Cargo.toml`.
+const NEVER_LOGGED: [&str; 3] = ["actix_http::h1::decoder", "actix_web::types::path", "tungstenite"];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +102,19 @@ where
         Format::Json => true,
         Format::Text => false,
     };
+    let harmless = filter_fn(is_harmless);
     if is_json {
-        Box::new(builder.json().flatten_event(true).with_current_span(false).finish())
+        Box::new(builder.json().flatten_event(true).with_current_span(false).finish().with(harmless))
     } else {
-        Box::new(builder.with_ansi(colour).finish())
+        Box::new(builder.with_ansi(colour).finish().with(harmless))
     }
+}
+
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    let is_in = |module: &str| {
+        metadata.target().strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    !NEVER_LOGGED.iter().any(|module| is_in(module))
 }
 
 #[cfg(test)]
@@ -128,6 +144,8 @@ mod tests {
             let _session = tracing::info_span!("session", session = "0123456789abcdef").entered();
             tracing::info!(reason = "completed", "session ended");
             tracing::debug!("a detail");
+            tracing::error!(target: "actix_http::h1::decoder", "illegal Content-Length: hunter2");
+            tracing::error!(target: "actix_http::h1::decoders", "no such module");
         });
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -135,7 +153,7 @@ mod tests {
 
     #[test]
     fn json_is_one_object_a_line_with_the_message_the_fields_and_the_spans() {
-        let text = logged(Format::Json, "info", true);
+        let text = logged(Format::Json, "info,actix_http=off", true);
         let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["message"], "session ended");
@@ -163,6 +181,14 @@ mod tests {
         assert!(!logged(Format::Text, "info", false).contains("a detail"));
         assert!(logged(Format::Text, "warn,handoff_relay=debug", false).contains("a detail"));
         assert_eq!(logged(Format::Text, "off", false), "");
+    }
+
+    #[test]
+    fn no_filter_makes_a_dependency_log_what_clients_sent() {
+        for filter in ["trace", "off,actix_http::h1::decoder=trace"] {
+            assert!(!logged(Format::Text, filter, false).contains("hunter2"), "{filter}");
+        }
+        assert!(logged(Format::Text, "trace", false).contains("no such module"));
     }
 
     #[test]
