@@ -12,12 +12,12 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-/// Modules of dependencies that log what clients sent, at levels that an operator may well enable. No filter can: a
-/// request's path names a session, and nobody knows what a header holds.
+/// Modules of dependencies that log what clients sent, at levels that an operator may well enable. No filter can: nobody
+/// knows what a header holds.
 ///
-/// The decoder repeats the values of `Content-Length` and `Transfer-Encoding` that it refuses, the extractor a path that
-/// it cannot take apart. What the WebSocket library logs is not even compiled, see `log` in `Cargo.toml`.
-const NEVER_LOGGED: [&str; 3] = ["actix_http::h1::decoder", "actix_web::types::path", "tungstenite"];
+/// The decoder repeats the values of `Content-Length` and `Transfer-Encoding` that it refuses. What the WebSocket library
+/// logs is not even compiled, see `log` in `Cargo.toml`.
+const NEVER_LOGGED: [&str; 2] = ["actix_http::h1::decoder", "tungstenite"];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
