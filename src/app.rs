@@ -13,6 +13,7 @@ use actix_web::dev::{Extensions, Server, ServerHandle};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use metrics_exporter_prometheus::PrometheusHandle;
+use rand::RngExt as _;
 use tracing::{error, info};
 
 use crate::config::{ClientAddressHeader, OpenPolicy as Policy, Settings};
@@ -28,6 +29,8 @@ use crate::relay::link::Cord;
 use crate::relay::open_policy::{BadJwks, JwtSettings, JwtVerifier, OpenPolicy};
 use crate::relay::{Clocks, Relay};
 use crate::session;
+use crate::session::node::NodeId;
+use crate::session::route::Rules;
 
 /// Time that sent data may stay unacknowledged before the kernel gives a connection up: the second line behind the
 /// session's own silence timeout, for sockets that are stuck in writing.
@@ -123,11 +126,13 @@ impl Node {
             refuse: settings.network.refuse,
         };
         let clocks = Clocks { monotonic, wall };
-        let directory = Arc::new(MemoryDirectory::new(sessions.clone(), monotonic));
-        let shared: Arc<dyn crate::directory::Directory> = Arc::<MemoryDirectory>::clone(&directory);
         let mut rng = rand::rng();
+        let node = NodeId::from_random(rng.random());
+        let rules = Rules { node, lifetime: sessions.lifetime, refuse: sessions.refuse };
+        let directory = Arc::new(MemoryDirectory::new(rules, monotonic));
+        let shared: Arc<dyn crate::directory::Directory> = Arc::<MemoryDirectory>::clone(&directory);
         let tag_key = HashKey::random(&mut rng);
-        let relay = Relay::new(sessions, shared, open_policy(settings)?, settings.limits.sessions, tag_key, clocks);
+        let relay = Relay::new(node, sessions, shared, open_policy(settings)?, settings.limits.sessions, tag_key, clocks);
         let network = &settings.network;
         let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
         let network_key =

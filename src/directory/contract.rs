@@ -11,9 +11,9 @@ use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{JoinHash, JoinProof, PublishedKey, ResumeHash, ResumeToken, SessionId};
 use crate::protocol::limits;
-use crate::session::Settings;
 use crate::session::network_tag::{NetworkTag, Refuse};
-use crate::session::route::{Attachment, Offer, Outcome, Refusal, Transition};
+use crate::session::node::NodeId;
+use crate::session::route::{Attachment, Offer, Outcome, Refusal, Rules, Transition};
 
 pub(super) const LIFETIME: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -25,8 +25,12 @@ pub(super) struct Bench {
     pub(super) pass: fn(Duration),
 }
 
-pub(super) fn settings() -> Settings {
-    Settings { lifetime: LIFETIME, intervals: vec![INTERVAL], refuse: Refuse::Nothing }
+pub(super) fn node(number: u8) -> NodeId {
+    NodeId::from_random([number; 16])
+}
+
+pub(super) fn rules() -> Rules {
+    Rules { node: node(1), lifetime: LIFETIME, refuse: Refuse::Nothing }
 }
 
 /// A rule's name, and its test.
@@ -105,9 +109,13 @@ fn ended(reason: CloseReason) -> Outcome {
     Err(Refusal::Ended(reason))
 }
 
+fn ended_now(reason: CloseReason) -> Outcome {
+    Err(Refusal::EndedNow(reason, [None, None]))
+}
+
 fn a_session_is_opened_once(bench: &Bench) {
     let opened = bench.attach(1, open(1));
-    assert_eq!((opened.epoch, opened.expires_in, opened.peer_online, opened.again), (1, LIFETIME, false, false));
+    assert_eq!((opened.epoch, opened.expires_in, opened.peer, opened.again), (1, LIFETIME, None, false));
     assert_eq!(bench.apply(1, open(1)), closed(CloseReason::AlreadyOpen));
     assert_eq!(bench.apply(1, open(2)), closed(CloseReason::AlreadyOpen));
     assert_eq!(bench.apply(2, join(0, 2)), closed(CloseReason::UnknownSession));
@@ -121,7 +129,7 @@ fn one_app_joins_with_a_frame_that_is_shown(bench: &Bench) {
     assert_eq!(bench.apply(1, join(3, 2)), closed(CloseReason::StaleFrame));
     assert_eq!(bench.apply(1, join(7, 2)), closed(CloseReason::BadJoinProof));
     let joined = bench.attach(1, join(1, 2));
-    assert_eq!((joined.joined.unwrap().frame, joined.peer_online, joined.again), (1, true, false));
+    assert_eq!((joined.joined.unwrap().frame, joined.peer.unwrap().online, joined.again), (1, true, false));
     assert_eq!(joined.expires_in, LIFETIME - 2 * INTERVAL);
     assert_eq!(joined.public_key.as_bytes(), [4; 65]);
 }
@@ -131,7 +139,7 @@ fn a_second_join_ends_the_session_for_all(bench: &Bench) {
     let first = bench.attach(1, join(0, 2));
     bench.apply(1, Transition::Leave { role: Role::New, epoch: first.epoch }).unwrap();
     let scanned_twice = ended(CloseReason::ScannedTwice);
-    assert_eq!(bench.apply(1, join(0, 3)), scanned_twice);
+    assert_eq!(bench.apply(1, join(0, 3)), ended_now(CloseReason::ScannedTwice));
     assert_eq!(bench.apply(1, join(0, 2)), scanned_twice);
     assert_eq!(bench.apply(1, resume(Role::Old, 1)), scanned_twice);
     assert_eq!(bench.apply(1, resume(Role::New, 2)), scanned_twice);
@@ -152,20 +160,21 @@ fn a_seat_is_taken_again_with_its_token_only(bench: &Bench) {
         assert_eq!(bench.apply(1, resume(role, app)), closed(CloseReason::NothingToResume));
     }
     let old = bench.attach(1, resume(Role::Old, 1));
-    assert_eq!((old.epoch, old.again, old.peer_online, old.joined.unwrap().frame), (2, true, true, 0));
+    assert_eq!((old.epoch, old.again, old.peer.unwrap().online, old.joined.unwrap().frame), (2, true, true, 0));
     for _ in 1..limits::MAX_RESUMES {
         bench.attach(1, resume(Role::New, 2));
     }
-    assert_eq!(bench.apply(1, resume(Role::New, 2)), ended(CloseReason::TooManyResumes));
+    assert_eq!(bench.apply(1, resume(Role::New, 2)), ended_now(CloseReason::TooManyResumes));
+    assert_eq!(bench.apply(1, resume(Role::Old, 1)), ended(CloseReason::TooManyResumes));
 }
 
 fn a_late_goodbye_changes_nothing(bench: &Bench) {
     let opened = bench.attach(1, open(1));
     bench.attach(1, resume(Role::Old, 1));
     bench.apply(1, Transition::Leave { role: Role::Old, epoch: opened.epoch }).unwrap();
-    assert!(bench.attach(1, join(0, 2)).peer_online);
+    assert!(bench.attach(1, join(0, 2)).peer.unwrap().online);
     bench.apply(1, Transition::Leave { role: Role::Old, epoch: opened.epoch + 1 }).unwrap();
-    assert!(!bench.attach(1, resume(Role::New, 2)).peer_online);
+    assert!(!bench.attach(1, resume(Role::New, 2)).peer.unwrap().online);
     assert_eq!(bench.apply(9, Transition::Leave { role: Role::Old, epoch: 1 }), Ok(None));
 }
 
@@ -231,8 +240,9 @@ fn of_many_joins_at_once_one_wins(bench: &Bench) {
         bench.attach(number, open(99));
         let outcomes = at_once(bench, number, 8, |app| join(0, app));
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
-        let twice = outcomes.iter().filter(|outcome| **outcome == ended(CloseReason::ScannedTwice)).count();
-        assert_eq!(twice, 7, "{outcomes:?}");
+        let count = |expected: Outcome| outcomes.iter().filter(|outcome| **outcome == expected).count();
+        assert_eq!(count(ended_now(CloseReason::ScannedTwice)), 1, "{outcomes:?}");
+        assert_eq!(count(ended(CloseReason::ScannedTwice)), 6, "{outcomes:?}");
         assert_eq!(bench.apply(number, resume(Role::Old, 99)), ended(CloseReason::ScannedTwice));
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::{Answer, Directory};
 use crate::protocol::ids::SessionId;
 use crate::protocol::limits;
-use crate::session::Settings;
-use crate::session::route::{Outcome, Route, Transition};
+use crate::session::node::{NodeId, PeerEvent};
+use crate::session::route::{Outcome, Route, Rules, Transition};
 
 /// Enough that two cores rarely meet in one.
 const SHARDS: usize = 16;
@@ -19,7 +19,7 @@ const SHARDS: usize = 16;
 pub struct MemoryDirectory {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
-    settings: Settings,
+    rules: Rules,
     started_at: Instant,
     clock: fn() -> Instant,
 }
@@ -34,9 +34,9 @@ struct Shard {
 impl MemoryDirectory {
     /// An empty directory.
     #[must_use]
-    pub fn new(settings: Settings, clock: fn() -> Instant) -> Self {
+    pub fn new(rules: Rules, clock: fn() -> Instant) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, hasher: RandomState::new(), settings, started_at: clock(), clock }
+        Self { shards, hasher: RandomState::new(), rules, started_at: clock(), clock }
     }
 
     /// Drops the records whose time is over, and gives their memory back. To be called every few seconds.
@@ -66,7 +66,6 @@ impl MemoryDirectory {
 
     fn apply_now(&self, session: SessionId, transition: Transition) -> Outcome {
         let now = self.now();
-        let Settings { lifetime, refuse, .. } = self.settings;
         let shard = usize::try_from(self.hasher.hash_one(session)).unwrap_or(0).checked_rem(SHARDS).unwrap_or(0);
         let Some(shard) = self.shards.get(shard) else {
             return Err(crate::session::route::Refusal::Closed(crate::protocol::close::CloseReason::InternalError));
@@ -75,11 +74,11 @@ impl MemoryDirectory {
         // One that is forgotten makes room for another with the same id, which has an expiry of its own.
         let mut route = shard.routes.remove(&session).filter(|route| !route.is_forgotten(now));
         let was_known = route.is_some();
-        let outcome = Route::apply(&mut route, transition, lifetime, refuse, now);
+        let outcome = Route::apply(&mut route, transition, self.rules, now);
         if let Some(route) = route {
             shard.routes.insert(session, route);
             if !was_known {
-                shard.expiries.push_back((forgotten_at(now, lifetime), session));
+                shard.expiries.push_back((forgotten_at(now, self.rules.lifetime), session));
             }
         }
         outcome
@@ -89,6 +88,13 @@ impl MemoryDirectory {
 impl Directory for MemoryDirectory {
     fn apply(&self, session: SessionId, transition: Transition) -> Answer {
         Box::pin(std::future::ready(Ok(self.apply_now(session, transition))))
+    }
+
+    /// Nobody else could know of these records.
+    fn tell(&self, _: NodeId, _: SessionId, _: PeerEvent) {}
+
+    fn is_ready(&self) -> bool {
+        true
     }
 }
 
@@ -119,7 +125,7 @@ mod tests {
     use std::cell::Cell;
     use std::sync::Arc;
 
-    use super::super::contract::{Bench, LIFETIME, SPECIFICATION, open, session, settings};
+    use super::super::contract::{Bench, LIFETIME, SPECIFICATION, open, rules, session};
     use super::*;
 
     thread_local! {
@@ -141,13 +147,13 @@ mod tests {
         for (name, test) in SPECIFICATION {
             PASSED.set(Duration::ZERO);
             println!("{name}");
-            test(&Bench { directory: Arc::new(MemoryDirectory::new(settings(), clock)), pass });
+            test(&Bench { directory: Arc::new(MemoryDirectory::new(rules(), clock)), pass });
         }
     }
 
     #[test]
     fn a_sweep_drops_what_is_forgotten_and_gives_its_memory_back() {
-        let directory = MemoryDirectory::new(settings(), clock);
+        let directory = MemoryDirectory::new(rules(), clock);
         let capacity = |directory: &MemoryDirectory| -> usize {
             let of = |shard: &Mutex<Shard>| {
                 let shard = shard.lock().unwrap();
@@ -174,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_session_whose_id_is_used_again_before_the_sweep_is_not_swept_with_the_first() {
-        let directory = MemoryDirectory::new(settings(), clock);
+        let directory = MemoryDirectory::new(rules(), clock);
         directory.apply_now(session(1), open(1)).unwrap();
         pass(LIFETIME + limits::TOMBSTONE_GRACE);
         directory.apply_now(session(1), open(2)).unwrap();

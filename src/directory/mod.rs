@@ -1,7 +1,7 @@
 //! Where sessions and their parties are: the route records that all nodes of a relay share.
 //!
-//! Not the place for rules: those are [`crate::session::route`]. A directory makes each transition atomic and drops
-//! records when their time is over; [`memory`] serves one node.
+//! Not the place for rules: those are [`crate::session::route`]. A directory makes each transition atomic, drops
+//! records when their time is over, and carries what the nodes tell each other; [`memory`] serves one node.
 
 #[cfg(test)]
 mod contract;
@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::protocol::ids::SessionId;
+use crate::session::node::{NodeId, PeerEvent};
 use crate::session::route::{Outcome, Transition};
 
 /// The directory cannot answer now.
@@ -26,9 +27,41 @@ pub struct Unavailable {
 /// The answer to a transition, when it is there.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Outcome, Unavailable>> + Send>>;
 
-/// The route records of a relay's sessions.
+/// What a node hears from the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A node said something about a session.
+    Said {
+        /// The session.
+        session: SessionId,
+        /// Who said it.
+        from: NodeId,
+        /// What.
+        event: PeerEvent,
+    },
+    /// A node that was told something about a session is not there any more.
+    Gone {
+        /// The session.
+        session: SessionId,
+        /// The node.
+        node: NodeId,
+    },
+    /// The other nodes cannot be reached.
+    Isolated,
+    /// The other nodes can be reached again; what they said meanwhile is lost.
+    Reconnected,
+}
+
+/// The route records of a relay's sessions, and the way from node to node.
 pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// Makes one transition on one session's record, atomically. Always answers: within seconds, or with
     /// [`Unavailable`]. Dropping the answer does not undo the transition.
     fn apply(&self, session: SessionId, transition: Transition) -> Answer;
+
+    /// Tells another node something, in order and without waiting. It may get lost: when the other nodes cannot be
+    /// reached, or when more waits than the queue holds. A node that is gone is reported as [`News::Gone`].
+    fn tell(&self, node: NodeId, session: SessionId, event: PeerEvent);
+
+    /// Whether transitions are answered now.
+    fn is_ready(&self) -> bool;
 }

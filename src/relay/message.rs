@@ -7,6 +7,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::link::Link;
+use crate::directory::News;
 use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::session::ConnectionId;
@@ -56,6 +57,11 @@ pub struct Gone {
     /// The connection.
     pub connection: ConnectionId,
 }
+
+/// Node to session: something came from the other nodes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct FromOthers(pub News);
 
 /// Node to session: the node shuts down.
 #[derive(Debug, Message)]

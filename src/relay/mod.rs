@@ -11,6 +11,7 @@
 
 pub mod link;
 pub mod message;
+pub mod news;
 mod notes;
 pub mod open_policy;
 pub mod registry;
@@ -26,6 +27,7 @@ use actix::Addr;
 use crate::directory::Directory;
 use crate::keyed_hash::HashKey;
 use crate::protocol::ids::SessionId;
+use crate::session::node::NodeId;
 use crate::session::{ConnectionId, Settings};
 use open_policy::OpenPolicy;
 use registry::Registry;
@@ -63,6 +65,7 @@ pub struct Clocks {
 /// One node: what all its sessions share.
 #[derive(Debug)]
 pub struct Relay {
+    node: NodeId,
     settings: Settings,
     directory: Arc<dyn Directory>,
     open_policy: OpenPolicy,
@@ -76,6 +79,7 @@ impl Relay {
     /// A node that lets at most `most_open` sessions be open at once.
     #[must_use]
     pub fn new(
+        node: NodeId,
         settings: Settings,
         directory: Arc<dyn Directory>,
         open_policy: OpenPolicy,
@@ -84,7 +88,7 @@ impl Relay {
         clocks: Clocks,
     ) -> Arc<Self> {
         let registry = Registry::new(most_open);
-        Arc::new(Self { settings, directory, open_policy, registry, tag_key, clocks, connections: AtomicU64::new(0) })
+        Arc::new(Self { node, settings, directory, open_policy, registry, tag_key, clocks, connections: AtomicU64::new(0) })
     }
 
     /// The actor of a session; started on the calling thread's arbiter if it does not run yet.

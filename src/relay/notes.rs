@@ -17,11 +17,15 @@ pub(super) fn take(note: Note, session: SessionTag) {
         }
         Note::Joined(after) => {
             counter!(telemetry::SESSIONS_JOINED).increment(1);
-            gauge!(telemetry::SESSIONS, "state" => "waiting").decrement(1.0);
-            gauge!(telemetry::SESSIONS, "state" => "joined").increment(1.0);
             histogram!(telemetry::SESSION_JOIN_WAIT).record(after);
             debug!("session joined");
         }
+        Note::Paired => {
+            gauge!(telemetry::SESSIONS, "state" => "waiting").decrement(1.0);
+            gauge!(telemetry::SESSIONS, "state" => "joined").increment(1.0);
+        }
+        Note::MovedIn { joined } => gauge!(telemetry::SESSIONS, "state" => state(joined)).increment(1.0),
+        Note::MovedOut { joined } => gauge!(telemetry::SESSIONS, "state" => state(joined)).decrement(1.0),
         Note::JoinRefused(reason) => {
             counter!(telemetry::JOINS_REFUSED, "reason" => reason.label()).increment(1);
             info!(%session, %reason, "join refused");
@@ -40,8 +44,7 @@ pub(super) fn take(note: Note, session: SessionTag) {
             counter!(telemetry::CONNECTIONS_CLOSED, "role" => role.as_str(), "reason" => reason.label()).increment(1);
         }
         Note::Ended { reason, age, joined, overshoot } => {
-            let state = if joined { "joined" } else { "waiting" };
-            gauge!(telemetry::SESSIONS, "state" => state).decrement(1.0);
+            gauge!(telemetry::SESSIONS, "state" => state(joined)).decrement(1.0);
             counter!(telemetry::SESSIONS_ENDED, "reason" => reason.label()).increment(1);
             histogram!(telemetry::SESSION_DURATION).record(age);
             if let Some(overshoot) = overshoot {
@@ -50,4 +53,8 @@ pub(super) fn take(note: Note, session: SessionTag) {
             info!(%session, %reason, joined, duration_ms = age.as_secs_f64() * 1e3, "session ended");
         }
     }
+}
+
+fn state(joined: bool) -> &'static str {
+    if joined { "joined" } else { "waiting" }
 }

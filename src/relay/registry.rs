@@ -64,6 +64,11 @@ impl Registry {
         actor
     }
 
+    /// The actor of a session, if one runs here.
+    pub(super) fn running(&self, session: SessionId) -> Option<Addr<SessionActor>> {
+        self.shard(session).get(&session).map(|entry| entry.actor.clone())
+    }
+
     /// The actors of all sessions that run here.
     pub(super) fn actors(&self) -> Vec<Addr<SessionActor>> {
         let actors = |shard: &Mutex<HashMap<SessionId, Entry>>| -> Vec<_> {

@@ -12,10 +12,10 @@ use actix::prelude::*;
 use tracing::{Span, debug, info, warn};
 
 use super::link::{Congested, Link};
-use super::message::{Attach, Deliver, GoAway, Gone, Inbound, WireEvent};
+use super::message::{Attach, Deliver, FromOthers, GoAway, Gone, Inbound, WireEvent};
 use super::registry::{Permit, RegistryEntry};
 use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX, SessionTag, notes};
-use crate::directory::{Answer, Unavailable};
+use crate::directory::{Answer, News, Unavailable};
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{OpenToken, SessionId};
 use crate::protocol::message::ClientMessage;
@@ -43,7 +43,7 @@ impl SessionActor {
         // Only for whoever debugs: the registry of spans never gives back the memory of the most it has held, and the
         // few lines at info name the session themselves.
         let span = tracing::debug_span!("session", session = %tag);
-        let session = Session::new(relay.settings.clone());
+        let session = Session::new(relay.settings.clone(), relay.node);
         Self { id, session, links: BTreeMap::new(), relay, armed: None, permit: None, entry: Some(entry), tag, span }
     }
 
@@ -76,6 +76,7 @@ impl SessionActor {
             }
             Output::Cut(connection) => drop(self.links.remove(&connection)),
             Output::Transition(connection, transition) => self.ask_directory(connection, transition, ctx),
+            Output::Tell(node, event) => self.relay.directory.tell(node, self.id, event),
             Output::Note(note) => notes::take(note, self.tag),
             Output::Finished => self.finish(ctx),
         }
@@ -114,6 +115,18 @@ impl SessionActor {
         match (&self.entry, self.session.is_open()) {
             (Some(entry), true) => entry.mark_open(),
             _ => self.permit = None,
+        }
+    }
+
+    fn take_news(&mut self, news: News, now: Instant) {
+        match news {
+            News::Said { session: _, from, event } => self.session.handle_peer_event(from, event, now),
+            News::Gone { session: _, node } => self.session.handle_node_gone(node),
+            News::Isolated => self.session.handle_isolated(),
+            News::Reconnected => self.session.handle_reconnected(),
+        }
+        if !self.session.is_home() {
+            self.permit = None;
         }
     }
 
@@ -217,6 +230,14 @@ impl Handler<Gone> for SessionActor {
             link.release();
         }
         self.drive(ctx, |actor, _| actor.session.handle_disconnect(connection));
+    }
+}
+
+impl Handler<FromOthers> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, FromOthers(news): FromOthers, ctx: &mut Self::Context) {
+        self.drive(ctx, |actor, now| actor.take_news(news, now));
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) enum Request {
     Open,
     Join,
     Resume,
+    Look,
 }
 
 /// What a connection's clock says is due.
@@ -79,6 +80,11 @@ impl Connection {
             next_ping: after(now, limits::PING_INTERVAL),
             next_tick: after(now, limits::TICK_INTERVAL),
         };
+    }
+
+    /// Number of the attachment, if there is one.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        if let Stage::Attached { epoch, .. } = self.stage { Some(epoch) } else { None }
     }
 
     pub(super) fn is_attached(&self) -> bool {

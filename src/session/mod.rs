@@ -12,10 +12,13 @@
 //! Use: call a `handle_*`, then [`Session::poll_output`] until it is empty, then arm one timer for
 //! [`Session::poll_timeout`]. Calling [`Session::handle_timeout`] early is harmless.
 
-mod answer;
+mod attach;
 mod connection;
 pub mod network_tag;
+pub mod node;
+mod nodes;
 mod output;
+mod per_role;
 mod quota;
 pub mod route;
 #[cfg(test)]
@@ -26,19 +29,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use answer::{answer, cancelled};
 pub use connection::ConnectionId;
 use connection::{Connection, Due, Request, Stage};
 use network_tag::{NetworkTag, Refuse};
+use node::{NodeId, PeerEvent, Place};
 pub use output::{Note, Output};
+use per_role::PerRole;
 use quota::Quota;
-use route::{Attachment, Offer, Outcome, Refusal, Transition};
+use route::{Offer, Transition};
 
 use crate::protocol::Role;
 use crate::protocol::close::{CloseReason, Scope};
 use crate::protocol::ids::{JoinHash, ResumeHash};
 use crate::protocol::limits;
-use crate::protocol::message::{ClientMessage, ServerMessage};
+use crate::protocol::message::{CancelReason, ClientMessage, JoinedPeer, ServerMessage};
 
 /// What a deployment decides about its sessions.
 #[derive(Clone, Debug)]
@@ -58,7 +62,7 @@ enum State {
     /// Nobody is attached here, and nobody was.
     Vacant,
     /// Open until the deadline.
-    Open { opened_at: Instant, deadline: Instant, joined: bool },
+    Open { opened_at: Instant, deadline: Instant },
     /// Over.
     Ended(CloseReason),
 }
@@ -67,23 +71,28 @@ enum State {
 #[derive(Clone, Debug)]
 pub struct Session {
     settings: Settings,
+    node: NodeId,
     state: State,
+    joined: Option<JoinedPeer>,
     connections: Vec<Connection>,
-    old_quota: Quota,
-    new_quota: Quota,
+    /// Where a party is, or was last, when that is another node.
+    away: PerRole<Option<Place>>,
+    quotas: PerRole<Quota>,
     outputs: VecDeque<Output>,
 }
 
 impl Session {
     /// A session of which this node knows nothing yet.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, node: NodeId) -> Self {
         Self {
             settings,
+            node,
             state: State::Vacant,
+            joined: None,
             connections: Vec::with_capacity(2),
-            old_quota: Quota::default(),
-            new_quota: Quota::default(),
+            away: PerRole::default(),
+            quotas: PerRole::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -173,20 +182,10 @@ impl Session {
         if frame.is_empty() && !self.hear_control_frame(id, now) {
             return;
         }
-        let quota = match role {
-            Role::Old => &mut self.old_quota,
-            Role::New => &mut self.new_quota,
-        };
-        if !quota.spend(frame.len()) {
+        if !self.quotas.of_mut(role).spend(frame.len()) {
             return self.end(CloseReason::QuotaExceeded, now);
         }
-        match self.attached(role.peer()) {
-            Some(peer) => {
-                self.outputs.push_back(Output::Note(Note::Relayed(role, frame.len())));
-                self.outputs.push_back(Output::Forward(peer, frame));
-            }
-            None => self.outputs.push_back(Output::Note(Note::Dropped(role))),
-        }
+        self.pass_on(role, frame);
     }
 
     /// A ping or pong arrived.
@@ -228,29 +227,6 @@ impl Session {
         self.forget_gone();
     }
 
-    /// The directory answered the transition of a connection. `Err` means that it could not, and says when to try
-    /// again.
-    pub fn handle_outcome(&mut self, id: ConnectionId, outcome: Result<Outcome, Duration>, now: Instant) {
-        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
-        let Some(request) = connection.pending.take() else { return };
-        match outcome {
-            Ok(Ok(Some(attachment))) => self.attach(id, request, &attachment, now),
-            Ok(Ok(None)) => self.close(id, CloseReason::InternalError, None, now),
-            Ok(Err(Refusal::Closed(reason))) => {
-                if request == Request::Join {
-                    self.outputs.push_back(Output::Note(Note::JoinRefused(reason)));
-                }
-                self.close(id, reason, None, now);
-            }
-            Ok(Err(Refusal::Ended(reason))) => {
-                self.end(reason, now);
-                self.close(id, reason, None, now);
-            }
-            Err(retry_after) => self.close(id, CloseReason::Overloaded, Some(retry_after), now),
-        }
-        self.forget_gone();
-    }
-
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let State::Open { deadline, .. } = self.state
@@ -275,6 +251,7 @@ impl Session {
             Due::Tick => {
                 let expires_in_ms = self.expires_in_ms(now);
                 self.outputs.push_back(Output::Send(id, ServerMessage::Tick { expires_in_ms }));
+                self.look_if_alone(id);
             }
             Due::Cut => {
                 self.outputs.push_back(Output::Cut(id));
@@ -283,81 +260,29 @@ impl Session {
         }
     }
 
-    fn request_open(&mut self, id: ConnectionId, offer: Offer, resume_hash: ResumeHash, now: Instant) {
-        let allowed = self.settings.intervals.contains(&offer.interval);
-        let frames = Offer::frames(self.settings.lifetime, offer.interval);
-        if !allowed || frames != Some(offer.join_hashes.len()) {
-            return self.close(id, CloseReason::BadOffer, None, now);
-        }
-        self.request(id, Request::Open, |tag| Transition::Open { offer, resume_hash, tag });
-    }
-
-    fn request(&mut self, id: ConnectionId, request: Request, transition: impl FnOnce(NetworkTag) -> Transition) {
-        let Some(connection) = self.live(id) else { return };
-        connection.stage = Stage::Pending;
-        connection.pending = Some(request);
-        let transition = transition(connection.tag);
-        self.outputs.push_back(Output::Transition(Some(id), transition));
-    }
-
-    fn attach(&mut self, id: ConnectionId, request: Request, attachment: &Attachment, now: Instant) {
-        if let State::Ended(reason) = self.state {
-            return self.close(id, reason, None, now);
-        }
-        self.note_open(attachment, now);
-        let Some(role) = self.connections.iter().find(|c| c.id == id).map(|c| c.role) else { return };
-        if let Some(older) = self.attached(role) {
-            self.close(older, CloseReason::Superseded, None, now);
-        }
-        self.note_attachment(role, request, attachment, now);
-        if let Some(peer) = self.attached(role.peer()) {
-            let message = match attachment.joined {
-                Some(joined) if role == Role::New && !attachment.again => ServerMessage::PeerJoined(joined),
-                _ => ServerMessage::PeerOnline {},
-            };
-            self.outputs.push_back(Output::Send(peer, message));
-        }
-        match self.live(id) {
-            Some(connection) => {
-                connection.attach(attachment.epoch, now);
-                self.outputs.push_back(Output::Send(id, answer(role, request, attachment)));
-            }
-            // It did not wait for the answer: the seat is taken, and empty.
-            None => self.leave(role, attachment.epoch),
-        }
-    }
-
-    fn note_open(&mut self, attachment: &Attachment, now: Instant) {
-        let joined = attachment.joined.is_some();
-        match &mut self.state {
-            State::Open { joined: known, .. } => *known |= joined,
-            State::Vacant | State::Ended(_) => {
-                let age = self.settings.lifetime.saturating_sub(attachment.expires_in);
-                let opened_at = now.checked_sub(age).unwrap_or(now);
-                self.state = State::Open { opened_at, deadline: after(now, attachment.expires_in), joined };
-            }
-        }
-    }
-
-    fn note_attachment(&mut self, role: Role, request: Request, attachment: &Attachment, now: Instant) {
-        let note = match request {
-            _ if attachment.again => Note::Resumed(role),
-            Request::Open => Note::Opened,
-            Request::Join | Request::Resume => Note::Joined(self.age(now)),
-        };
-        self.outputs.push_back(Output::Note(note));
-    }
-
-    /// Ends the session for everybody here and in the directory.
+    /// Ends the session for everybody, here, in the directory and on the other nodes.
     fn end(&mut self, reason: CloseReason, now: Instant) {
+        // That its time is over, everybody knows by itself.
+        if self.is_open() && reason != CloseReason::Expired {
+            self.outputs.push_back(Output::Transition(None, Transition::End { reason }));
+            for place in Role::BOTH.into_iter().filter_map(|role| *self.away.of(role)) {
+                self.outputs.push_back(Output::Tell(place.node, PeerEvent::Ended { reason }));
+            }
+        }
+        self.finish(reason, now);
+    }
+
+    /// Ends the session here. The node where old is, or was last, reports it.
+    fn finish(&mut self, reason: CloseReason, now: Instant) {
         if let State::Ended(_) = self.state {
             return;
         }
-        if let State::Open { deadline, joined, .. } = self.state {
+        if let State::Open { deadline, .. } = self.state
+            && self.is_home()
+        {
             let overshoot = (reason == CloseReason::Expired).then(|| now.saturating_duration_since(deadline));
-            let age = self.age(now);
+            let (age, joined) = (self.age(now), self.joined.is_some());
             self.outputs.push_back(Output::Note(Note::Ended { reason, age, joined, overshoot }));
-            self.outputs.push_back(Output::Transition(None, Transition::End { reason }));
         }
         self.state = State::Ended(reason);
         let ids: Vec<ConnectionId> = self.connections.iter().map(|c| c.id).collect();
@@ -384,13 +309,15 @@ impl Session {
         self.outputs.push_back(Output::Transition(None, Transition::Leave { role, epoch }));
         if let Some(peer) = self.attached(role.peer()) {
             self.outputs.push_back(Output::Send(peer, ServerMessage::PeerOffline {}));
+        } else if let Some(place) = self.away.of(role.peer()) {
+            self.outputs.push_back(Output::Tell(place.node, PeerEvent::Left { role, epoch }));
         }
     }
 
     /// Drops connections that nothing waits for, and says so when the last one was all there is.
     fn forget_gone(&mut self) {
         self.connections.retain(|c| c.stage != Stage::Gone || c.pending.is_some());
-        if self.connections.is_empty() && !self.is_open() {
+        if self.connections.is_empty() && !(self.is_open() && self.is_home()) {
             self.outputs.push_back(Output::Finished);
         }
     }
@@ -415,7 +342,7 @@ impl Session {
     }
 
     fn is_joined(&self) -> bool {
-        matches!(self.state, State::Open { joined: true, .. })
+        self.is_open() && self.joined.is_some()
     }
 
     fn age(&self, now: Instant) -> Duration {
@@ -430,6 +357,16 @@ impl Session {
             State::Open { deadline, .. } => millis(deadline.saturating_duration_since(now)),
             State::Vacant | State::Ended(_) => 0,
         }
+    }
+}
+
+fn cancelled(by: Role, reason: CancelReason) -> CloseReason {
+    match (reason, by) {
+        (CancelReason::User, Role::Old) => CloseReason::CancelledByOld,
+        (CancelReason::User, Role::New) => CloseReason::CancelledByNew,
+        (CancelReason::WrongCode, _) => CloseReason::WrongCode,
+        (CancelReason::CodeTimeout, _) => CloseReason::CodeTimeout,
+        (CancelReason::VerificationFailed, _) => CloseReason::VerificationFailed,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ConnectionId;
+use super::node::{NodeId, PeerEvent};
 use super::route::Transition;
 use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
@@ -25,6 +26,8 @@ pub enum Output {
     Cut(ConnectionId),
     /// Ask the directory; the answer for a connection comes back through [`Session::handle_outcome`](super::Session::handle_outcome).
     Transition(Option<ConnectionId>, Transition),
+    /// Tell another node. It may get lost: nothing depends on it for longer than until the next tick.
+    Tell(NodeId, PeerEvent),
     /// Something worth counting happened.
     Note(Note),
     /// Nothing is left to do, now or later.
@@ -38,6 +41,18 @@ pub enum Note {
     Opened,
     /// New joined here, this long after `opened`.
     Joined(Duration),
+    /// New joined, on whatever node; reported where old is.
+    Paired,
+    /// Old came from another node, and with it the session's place in the statistics.
+    MovedIn {
+        /// Whether new had joined.
+        joined: bool,
+    },
+    /// Old went to another node.
+    MovedOut {
+        /// Whether new had joined.
+        joined: bool,
+    },
     /// A join was refused.
     JoinRefused(CloseReason),
     /// A party took its seat again.
@@ -48,7 +63,7 @@ pub enum Note {
     Dropped(Role),
     /// A connection was closed by the relay.
     Closed(Role, CloseReason),
-    /// The session ended, this long after `opened`; past the deadline by this much, if that is why.
+    /// The session ended, this long after `opened`; past the deadline by this much, if that is why. Reported where old is.
     Ended {
         /// Why.
         reason: CloseReason,

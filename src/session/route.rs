@@ -1,14 +1,16 @@
-//! The route record of one session, and the transitions that must be atomic across nodes: open, join, resume, leave
-//! and end.
+//! The route record of one session, and the transitions that must be atomic across nodes: open, join, resume, look,
+//! leave and end.
 //!
 //! No timers and no connections: a [`Route`] is what a directory keeps, in memory or in Redis, and its methods are
 //! what both directories do. `now` is the directory's own clock, as time since any fixed point.
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
 use super::network_tag::{NetworkTag, Refuse, verdict};
+use super::node::{NodeId, Place};
 use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{JoinHash, PublishedKey, ResumeHash};
@@ -16,7 +18,7 @@ use crate::protocol::limits;
 use crate::protocol::message::JoinedPeer;
 
 /// What old publishes at `open`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// The key that new encapsulates to.
     pub public_key: PublishedKey,
@@ -42,22 +44,22 @@ impl Offer {
 }
 
 /// One side of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Seat {
     resume_hash: ResumeHash,
-    /// Counts attachments; a late goodbye of an older one changes nothing.
-    epoch: u64,
-    online: bool,
+    place: Place,
 }
 
 impl Seat {
-    fn new(resume_hash: ResumeHash) -> Self {
-        Self { resume_hash, epoch: 1, online: true }
+    fn new(resume_hash: ResumeHash, node: NodeId) -> Self {
+        Self { resume_hash, place: Place { node, epoch: 1, online: true } }
     }
 
-    fn attach_again(&mut self) {
-        self.epoch = self.epoch.saturating_add(1);
-        self.online = true;
+    /// Puts the party elsewhere; the answer is the node that it leaves, if that is another one.
+    fn attach_again(&mut self, node: NodeId) -> Option<NodeId> {
+        let epoch = self.place.epoch.saturating_add(1);
+        let previous = std::mem::replace(&mut self.place, Place { node, epoch, online: true }).node;
+        (previous != node).then_some(previous)
     }
 }
 
@@ -66,7 +68,7 @@ impl Seat {
 #[cfg(test)]
 impl std::hash::Hash for Route {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let seat = |seat: &Seat| (seat.epoch, seat.online);
+        let seat = |seat: &Seat| seat.place;
         let new = self.new.as_ref().map(|(new, joined)| (seat(new), joined.frame));
         (self.opened_at, seat(&self.old), new, self.resumes, self.ended).hash(state);
     }
@@ -102,6 +104,13 @@ pub enum Transition {
         /// The hash of the resume token that it showed.
         hash: ResumeHash,
     },
+    /// A party that is attached asks what it may have missed. Changes nothing.
+    Look {
+        /// Which seat.
+        role: Role,
+        /// The attachment that it believes to have.
+        epoch: u64,
+    },
     /// A party's connection is gone.
     Leave {
         /// Which seat.
@@ -123,8 +132,10 @@ pub struct Attachment {
     pub epoch: u64,
     /// Time left.
     pub expires_in: Duration,
-    /// Whether the other party is connected somewhere.
-    pub peer_online: bool,
+    /// Where the other party is, or was last.
+    pub peer: Option<Place>,
+    /// The other node that this party was attached to before.
+    pub previous: Option<NodeId>,
     /// What old hears of new, once it has joined.
     pub joined: Option<JoinedPeer>,
     /// The key that old published.
@@ -138,17 +149,32 @@ pub struct Attachment {
 pub enum Refusal {
     /// The asking connection is closed with this reason; the session is untouched.
     Closed(CloseReason),
-    /// The session is over for this reason: it ended before, or this request ended it.
+    /// The session had ended before.
     Ended(CloseReason),
+    /// This request ended the session; the nodes where its parties are, unless it is the asking one, do not know yet.
+    EndedNow(CloseReason, [Option<NodeId>; 2]),
 }
 
-/// What became of a transition: an attachment for open, join and resume, nothing for leave and end.
+/// What became of a transition: an attachment for open, join, resume and look, nothing for leave and end.
 pub type Outcome = Result<Option<Attachment>, Refusal>;
 
+/// What a transition depends on besides the record.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The asking node.
+    pub node: NodeId,
+    /// How long a session that is opened now lives.
+    pub lifetime: Duration,
+    /// Which verdicts end a session instead of joining it.
+    pub refuse: Refuse,
+}
+
 /// Where a session and its parties are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     offer: Offer,
+    /// On the directory's clock; a directory that keeps ages instead leaves it at zero.
+    #[serde(skip)]
     opened_at: Duration,
     lifetime: Duration,
     old: Seat,
@@ -166,12 +192,11 @@ impl Route {
     pub fn apply(
         route: &mut Option<Self>,
         transition: Transition,
-        lifetime: Duration,
-        refuse: Refuse,
+        rules: Rules,
         now: Duration,
     ) -> Outcome {
         let Some(known) = route.as_mut().filter(|known| !known.is_forgotten(now)) else {
-            let (opened, outcome) = Self::apply_to_none(transition, lifetime, now);
+            let (opened, outcome) = Self::apply_to_none(transition, rules, now);
             *route = opened;
             return outcome;
         };
@@ -181,17 +206,18 @@ impl Route {
                 Err(known.ended.map_or(Refusal::Closed(CloseReason::AlreadyOpen), Refusal::Ended))
             }
             Transition::Join { frame, hash, resume_hash, tag } => {
-                known.join(frame, &hash, resume_hash, &tag, refuse, now).map(Some)
+                known.join(frame, &hash, resume_hash, &tag, rules, now).map(Some)
             }
-            Transition::Resume { role, hash } => known.resume(role, &hash, now).map(Some),
+            Transition::Resume { role, hash } => known.resume(role, &hash, rules.node, now).map(Some),
+            Transition::Look { role, epoch } => known.look(role, epoch, now).map(Some),
             Transition::Leave { role, epoch } => {
-                if let Some(seat) = known.seat_mut(role).filter(|seat| seat.epoch == epoch) {
-                    seat.online = false;
+                if let Some(seat) = known.seat_mut(role).filter(|seat| seat.place.epoch == epoch) {
+                    seat.place.online = false;
                 }
                 Ok(None)
             }
             Transition::End { reason } => {
-                known.end(reason);
+                known.end(reason, rules.node);
                 Ok(None)
             }
         }
@@ -203,24 +229,26 @@ impl Route {
         now >= self.opened_at.saturating_add(self.lifetime).saturating_add(limits::TOMBSTONE_GRACE)
     }
 
-    fn apply_to_none(transition: Transition, lifetime: Duration, now: Duration) -> (Option<Self>, Outcome) {
+    fn apply_to_none(transition: Transition, rules: Rules, now: Duration) -> (Option<Self>, Outcome) {
         match transition {
             Transition::Open { offer, resume_hash, tag } => {
                 let route = Self {
                     offer,
                     opened_at: now,
-                    lifetime,
-                    old: Seat::new(resume_hash),
+                    lifetime: rules.lifetime,
+                    old: Seat::new(resume_hash, rules.node),
                     old_tag: tag,
                     new: None,
                     resumes: 0,
                     ended: None,
                 };
-                let attachment = route.attachment(Role::Old, false, now);
+                let attachment = route.attachment(Role::Old, None, false, now);
                 (Some(route), attachment.map(Some))
             }
             Transition::Join { .. } => (None, Err(Refusal::Closed(CloseReason::UnknownSession))),
-            Transition::Resume { .. } => (None, Err(Refusal::Closed(CloseReason::NothingToResume))),
+            Transition::Resume { .. } | Transition::Look { .. } => {
+                (None, Err(Refusal::Closed(CloseReason::NothingToResume)))
+            }
             Transition::Leave { .. } | Transition::End { .. } => (None, Ok(None)),
         }
     }
@@ -231,7 +259,7 @@ impl Route {
         hash: &JoinHash,
         resume_hash: ResumeHash,
         tag: &NetworkTag,
-        refuse: Refuse,
+        Rules { node, refuse, .. }: Rules,
         now: Duration,
     ) -> Result<Attachment, Refusal> {
         if let Some(reason) = self.ended {
@@ -243,9 +271,9 @@ impl Route {
         }
         // An app whose answer was lost may ask again; whoever it is, it knows new's resume hash.
         if let Some((seat, _)) = self.new.as_mut().filter(|(seat, _)| seat.resume_hash.ct_eq(&resume_hash).into()) {
-            seat.attach_again();
-            self.count_resume()?;
-            return self.attachment(Role::New, true, now);
+            let previous = seat.attach_again(node);
+            self.count_resume(node)?;
+            return self.attachment(Role::New, previous, true, now);
         }
         let shown = self.offer.frame_at(now.saturating_sub(self.opened_at));
         let oldest = shown.saturating_sub(usize::from(limits::FRAMES_ACCEPTED.saturating_sub(1)));
@@ -253,40 +281,57 @@ impl Route {
             return Err(Refusal::Closed(CloseReason::StaleFrame));
         }
         if self.new.is_some() {
-            return Err(self.end(CloseReason::ScannedTwice));
+            return Err(self.end(CloseReason::ScannedTwice, node));
         }
         let verdict = verdict(&self.old_tag, tag);
         if refuse.refuses(verdict) {
-            return Err(self.end(CloseReason::NetworkRefused));
+            return Err(self.end(CloseReason::NetworkRefused, node));
         }
         let joined = JoinedPeer { frame, network: verdict.network, country: verdict.country };
-        self.new = Some((Seat::new(resume_hash), joined));
-        self.attachment(Role::New, false, now)
+        self.new = Some((Seat::new(resume_hash, node), joined));
+        self.attachment(Role::New, None, false, now)
     }
 
-    fn resume(&mut self, role: Role, hash: &ResumeHash, now: Duration) -> Result<Attachment, Refusal> {
+    fn resume(&mut self, role: Role, hash: &ResumeHash, node: NodeId, now: Duration) -> Result<Attachment, Refusal> {
         let ended = self.ended;
         let seat = self.seat_mut(role).filter(|seat| seat.resume_hash.ct_eq(hash).into());
         let seat = seat.ok_or(Refusal::Closed(CloseReason::NothingToResume))?;
         if let Some(reason) = ended {
             return Err(Refusal::Ended(reason));
         }
-        seat.attach_again();
-        self.count_resume()?;
-        self.attachment(role, true, now)
+        let previous = seat.attach_again(node);
+        self.count_resume(node)?;
+        self.attachment(role, previous, true, now)
     }
 
-    fn count_resume(&mut self) -> Result<(), Refusal> {
+    fn look(&self, role: Role, epoch: u64, now: Duration) -> Result<Attachment, Refusal> {
+        if let Some(reason) = self.ended {
+            return Err(Refusal::Ended(reason));
+        }
+        if self.seat(role).is_none_or(|seat| seat.place.epoch != epoch) {
+            return Err(Refusal::Closed(CloseReason::Superseded));
+        }
+        self.attachment(role, None, true, now)
+    }
+
+    fn count_resume(&mut self, node: NodeId) -> Result<(), Refusal> {
         self.resumes = self.resumes.saturating_add(1);
-        if self.resumes > limits::MAX_RESUMES { Err(self.end(CloseReason::TooManyResumes)) } else { Ok(()) }
+        if self.resumes > limits::MAX_RESUMES { Err(self.end(CloseReason::TooManyResumes, node)) } else { Ok(()) }
     }
 
-    fn attachment(&self, role: Role, again: bool, now: Duration) -> Result<Attachment, Refusal> {
+    fn attachment(
+        &self,
+        role: Role,
+        previous: Option<NodeId>,
+        again: bool,
+        now: Duration,
+    ) -> Result<Attachment, Refusal> {
         let seat = self.seat(role).ok_or(Refusal::Closed(CloseReason::InternalError))?;
         Ok(Attachment {
-            epoch: seat.epoch,
+            epoch: seat.place.epoch,
             expires_in: self.expires_in(now),
-            peer_online: self.seat(role.peer()).is_some_and(|peer| peer.online),
+            peer: self.seat(role.peer()).map(|peer| peer.place),
+            previous,
             joined: self.new.as_ref().map(|(_, joined)| *joined),
             public_key: self.offer.public_key.clone(),
             again,
@@ -313,13 +358,23 @@ impl Route {
 
     fn expire(&mut self, now: Duration) {
         if self.expires_in(now).is_zero() {
-            self.end(CloseReason::Expired);
+            self.finish(CloseReason::Expired);
         }
     }
 
-    /// Ends the session, unless it has ended; what nobody will ask for again is dropped.
-    fn end(&mut self, reason: CloseReason) -> Refusal {
+    /// Ends the session at the wish of a node, unless it has ended.
+    fn end(&mut self, reason: CloseReason, by: NodeId) -> Refusal {
+        if let Some(reason) = self.ended {
+            return Refusal::Ended(reason);
+        }
+        self.finish(reason);
+        let elsewhere = |role| self.seat(role).map(|seat| seat.place.node).filter(|node| *node != by);
+        Refusal::EndedNow(reason, Role::BOTH.map(elsewhere))
+    }
+
+    /// What nobody will ask for again is dropped.
+    fn finish(&mut self, reason: CloseReason) {
         self.offer.join_hashes = Vec::new();
-        Refusal::Ended(*self.ended.get_or_insert(reason))
+        self.ended.get_or_insert(reason);
     }
 }

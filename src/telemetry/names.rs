@@ -39,6 +39,8 @@ pub enum Label {
     HandshakeRefusal,
     /// `limit`: which limit was reached.
     Limit,
+    /// `reason`: what went wrong with Redis.
+    RedisError,
     /// `version`: of this binary.
     Version,
 }
@@ -70,6 +72,9 @@ pub const HANDSHAKE_REFUSALS: &[&str] = &[
 pub const LIMITS: &[&str] =
     &["connections", "connections_per_address", "handshakes_per_address", "opens_per_address", "opens", "addresses"];
 
+/// What can go wrong with Redis (a test of the directory compares).
+pub const REDIS_ERRORS_KNOWN: &[&str] = &["unreachable", "timeout", "refused", "out_of_memory", "read_only", "bad_record"];
+
 impl Label {
     /// The label's name.
     #[must_use]
@@ -78,7 +83,9 @@ impl Label {
             Self::Role => "role",
             Self::From => "from",
             Self::State => "state",
-            Self::CloseReason | Self::EndReason | Self::JoinRefusal | Self::HandshakeRefusal => "reason",
+            Self::CloseReason | Self::EndReason | Self::JoinRefusal | Self::HandshakeRefusal | Self::RedisError => {
+                "reason"
+            }
             Self::Limit => "limit",
             Self::Version => "version",
         }
@@ -98,6 +105,7 @@ impl Label {
             Self::JoinRefusal => JOIN_REFUSALS.iter().map(|reason| reason.label()).collect(),
             Self::HandshakeRefusal => HANDSHAKE_REFUSALS.to_vec(),
             Self::Limit => LIMITS.to_vec(),
+            Self::RedisError => REDIS_ERRORS_KNOWN.to_vec(),
             Self::Version => vec![env!("CARGO_PKG_VERSION")],
         }
     }
@@ -123,6 +131,9 @@ const PEOPLE_SECONDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90
 
 /// How late a timer may be, in seconds; a quarter of a second is promised.
 const TIMER_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// How long Redis takes, in seconds; after two a command is given up.
+const REDIS_SECONDS: &[f64] = &[0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
 
 macro_rules! metrics_table {
     ($($constant:ident = $name:literal, $kind:expr, $unit:expr, [$($label:ident),*], $help:literal;)*) => {
@@ -167,6 +178,21 @@ metrics_table! {
         "WebSocket handshakes that were answered with an HTTP error, by its code.";
     DEADLINE_OVERSHOOT = "handoff_deadline_overshoot_seconds", Kind::Histogram(TIMER_SECONDS), Some(Unit::Seconds), [],
         "Time from the deadline of an expired session to its end.";
+    NEWS_DROPPED = "handoff_node_messages_dropped_total", Kind::Counter, None, [],
+        "Messages between nodes that were dropped because a queue was full; apps send again, and sessions look again.";
+    REDIS_UP = "handoff_redis_up", Kind::Gauge, None, [], "Whether Redis answers this node: 1, or 0.";
+    REDIS_CONNECTS = "handoff_redis_connects_total", Kind::Counter, None, [],
+        "Times that this node connected to Redis, the first included.";
+    REDIS_ERRORS = "handoff_redis_errors_total", Kind::Counter, None, [RedisError],
+        "Redis commands and connections that failed, by reason.";
+    REDIS_COMMANDS = "handoff_redis_commands_total", Kind::Counter, None, [],
+        "Commands that this node sent to Redis for sessions, the ones between nodes included.";
+    REDIS_COMMAND_DURATION = "handoff_redis_command_duration_seconds", Kind::Histogram(REDIS_SECONDS),
+        Some(Unit::Seconds), [], "Time that a transition of a session waited for Redis, retries included.";
+    REDIS_INBOX_LAG = "handoff_redis_inbox_lag_seconds", Kind::Histogram(REDIS_SECONDS), Some(Unit::Seconds), [],
+        "Time that a message to this node itself took through Redis, measured every second.";
+    REDIS_RESTORED = "handoff_redis_routes_restored_total", Kind::Counter, None, [],
+        "Session records that this node put back after Redis had lost them.";
     BUILD_INFO = "handoff_build_info", Kind::Gauge, None, [Version], "Always 1; the version of this binary.";
     START_TIME = "process_start_time_seconds", Kind::Gauge, Some(Unit::Seconds), [],
         "Start of the process, in seconds since 1970.";

@@ -12,7 +12,8 @@ use crate::protocol::ids::{JoinHash, JoinProof, PublishedKey, ResumeHash, Resume
 use crate::protocol::limits;
 use crate::protocol::message::{CancelReason, ClientMessage, ServerMessage};
 use crate::session::network_tag::{Family, NetworkTag, Refuse, System};
-use crate::session::route::Route;
+use crate::session::node::NodeId;
+use crate::session::route::{Route, Rules};
 use crate::session::{ConnectionId, Note, Output, Session, Settings};
 
 pub(super) const LIFETIME: Duration = Duration::from_secs(20);
@@ -48,6 +49,10 @@ pub(super) struct Rig {
 
 pub(super) fn settings() -> Settings {
     Settings { lifetime: LIFETIME, intervals: vec![INTERVAL, LIFETIME], refuse: Refuse::Nothing }
+}
+
+pub(super) fn node(number: u8) -> NodeId {
+    NodeId::from_random([number; 16])
 }
 
 pub(super) fn tag(address: u8) -> NetworkTag {
@@ -105,7 +110,7 @@ impl Rig {
     pub(super) fn with(settings: Settings) -> Self {
         let start = Instant::now();
         Self {
-            session: Session::new(settings.clone()),
+            session: Session::new(settings.clone(), node(1)),
             route: None,
             now: start,
             notes: Vec::new(),
@@ -131,7 +136,7 @@ impl Rig {
         let id = (0..100).map(ConnectionId).find(|id| !self.roles.contains_key(id)).unwrap();
         if std::mem::take(&mut self.finished) {
             // What the registry does: a finished actor is replaced by a new one.
-            self.session = Session::new(self.settings.clone());
+            self.session = Session::new(self.settings.clone(), node(1));
         }
         self.roles.insert(id, role);
         self.seen.insert(id, Vec::new());
@@ -265,11 +270,13 @@ impl Rig {
             Output::Transition(id, transition) => {
                 let now = self.elapsed();
                 let Settings { lifetime, refuse, .. } = self.settings;
-                let outcome = Route::apply(&mut self.route, transition, lifetime, refuse, now);
+                let rules = Rules { node: node(1), lifetime, refuse };
+                let outcome = Route::apply(&mut self.route, transition, rules, now);
                 if let Some(id) = id {
                     self.session.handle_outcome(id, Ok(outcome), self.now);
                 }
             }
+            Output::Tell(node, event) => panic!("there is no node {node} to be told {event:?}"),
             Output::Note(note) => self.take_note(note),
             Output::Finished => self.finished = true,
         }
@@ -285,7 +292,13 @@ impl Rig {
             }
             // The id of a forgotten session is free again.
             Note::Opened => (self.ended, self.fresh_joins, self.forwarded) = (None, 0, [0; 2]),
-            Note::JoinRefused(_) | Note::Resumed(_) | Note::Relayed(..) | Note::Dropped(_) | Note::Closed(..) => {}
+            Note::MovedIn { .. } | Note::MovedOut { .. } => panic!("there is no other node"),
+            Note::Paired
+            | Note::JoinRefused(_)
+            | Note::Resumed(_)
+            | Note::Relayed(..)
+            | Note::Dropped(_)
+            | Note::Closed(..) => {}
         }
         self.notes.push(note);
     }

@@ -1,0 +1,136 @@
+//! How a connection gets its seat: the request to the directory, and what its answer means here.
+
+use std::time::{Duration, Instant};
+
+use super::connection::{Request, Stage};
+use super::network_tag::NetworkTag;
+use super::node::PeerEvent;
+use super::route::{Attachment, Offer, Outcome, Refusal, Transition};
+use super::{ConnectionId, Note, Output, Session, State, after, millis};
+use crate::protocol::Role;
+use crate::protocol::close::CloseReason;
+use crate::protocol::ids::ResumeHash;
+use crate::protocol::message::ServerMessage;
+
+impl Session {
+    /// The directory answered the transition of a connection. `Err` means that it could not, and says when to try
+    /// again.
+    pub fn handle_outcome(&mut self, id: ConnectionId, outcome: Result<Outcome, Duration>, now: Instant) {
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
+        let Some(request) = connection.pending.take() else { return };
+        match outcome {
+            Ok(Ok(Some(attachment))) if request == Request::Look => self.look_around(id, &attachment),
+            Ok(Ok(Some(attachment))) => self.attach(id, request, attachment, now),
+            Ok(Ok(None)) => self.close(id, CloseReason::InternalError, None, now),
+            Ok(Err(Refusal::Closed(reason))) => {
+                if request == Request::Join {
+                    self.outputs.push_back(Output::Note(Note::JoinRefused(reason)));
+                }
+                self.close(id, reason, None, now);
+            }
+            Ok(Err(Refusal::Ended(reason))) => {
+                self.finish(reason, now);
+                self.close(id, reason, None, now);
+            }
+            Ok(Err(Refusal::EndedNow(reason, elsewhere))) => {
+                self.finish(reason, now);
+                self.close(id, reason, None, now);
+                for node in elsewhere.into_iter().flatten() {
+                    self.outputs.push_back(Output::Tell(node, PeerEvent::Ended { reason }));
+                }
+            }
+            Err(_) if request == Request::Look => {}
+            Err(retry_after) => self.close(id, CloseReason::Overloaded, Some(retry_after), now),
+        }
+        self.forget_gone();
+    }
+
+    pub(super) fn request_open(&mut self, id: ConnectionId, offer: Offer, resume_hash: ResumeHash, now: Instant) {
+        let allowed = self.settings.intervals.contains(&offer.interval);
+        let frames = Offer::frames(self.settings.lifetime, offer.interval);
+        if !allowed || frames != Some(offer.join_hashes.len()) {
+            return self.close(id, CloseReason::BadOffer, None, now);
+        }
+        self.request(id, Request::Open, |tag| Transition::Open { offer, resume_hash, tag });
+    }
+
+    pub(super) fn request(&mut self, id: ConnectionId, request: Request, transition: impl FnOnce(NetworkTag) -> Transition) {
+        let Some(connection) = self.live(id) else { return };
+        connection.stage = Stage::Pending;
+        connection.pending = Some(request);
+        let transition = transition(connection.tag);
+        self.outputs.push_back(Output::Transition(Some(id), transition));
+    }
+
+    fn attach(&mut self, id: ConnectionId, request: Request, attachment: Attachment, now: Instant) {
+        if let State::Ended(reason) = self.state {
+            return self.close(id, reason, None, now);
+        }
+        let Some(role) = self.connections.iter().find(|c| c.id == id).map(|c| c.role) else { return };
+        self.note_open(&attachment, now);
+        if self.epoch(role).is_some_and(|known| known > attachment.epoch) {
+            return self.close(id, CloseReason::Superseded, None, now);
+        }
+        if let Some(older) = self.attached(role) {
+            self.close(older, CloseReason::Superseded, None, now);
+        }
+        let was_home = self.is_home();
+        *self.away.of_mut(role) = None;
+        let first = self.learn_joined(attachment.joined);
+        attachment.peer.into_iter().for_each(|place| self.learn_place(role.peer(), place));
+        self.note_attachment(role, request, &attachment, was_home, now);
+        self.announce(role, attachment.epoch, attachment.previous);
+        self.tell_arrival(role, first);
+        let answer = answer(role, request, &attachment, self.is_online(role.peer()));
+        match self.live(id) {
+            Some(connection) => {
+                connection.attach(attachment.epoch, now);
+                self.outputs.push_back(Output::Send(id, answer));
+            }
+            // It did not wait for the answer: the seat is taken, and empty.
+            None => self.leave(role, attachment.epoch),
+        }
+    }
+
+    fn note_open(&mut self, attachment: &Attachment, now: Instant) {
+        if !self.is_open() {
+            let age = self.settings.lifetime.saturating_sub(attachment.expires_in);
+            let opened_at = now.checked_sub(age).unwrap_or(now);
+            self.state = State::Open { opened_at, deadline: after(now, attachment.expires_in) };
+        }
+    }
+
+    fn note_attachment(
+        &mut self,
+        role: Role,
+        request: Request,
+        attachment: &Attachment,
+        was_home: bool,
+        now: Instant,
+    ) {
+        let note = match request {
+            _ if attachment.again => Note::Resumed(role),
+            Request::Open => Note::Opened,
+            Request::Join | Request::Resume | Request::Look => Note::Joined(self.age(now)),
+        };
+        self.outputs.push_back(Output::Note(note));
+        if role == Role::Old && (attachment.previous.is_some() || !was_home) {
+            self.outputs.push_back(Output::Note(Note::MovedIn { joined: self.joined.is_some() }));
+        }
+    }
+}
+
+fn answer(role: Role, request: Request, attachment: &Attachment, peer_online: bool) -> ServerMessage {
+    let expires_in_ms = millis(attachment.expires_in);
+    let public_key = attachment.public_key.clone();
+    match request {
+        Request::Open => ServerMessage::Opened { expires_in_ms },
+        Request::Join => ServerMessage::Joined { expires_in_ms, public_key, peer_online },
+        Request::Resume | Request::Look => ServerMessage::Resumed {
+            expires_in_ms,
+            peer_online,
+            joined: attachment.joined.filter(|_| role == Role::Old),
+            public_key: (role == Role::New).then_some(public_key),
+        },
+    }
+}
