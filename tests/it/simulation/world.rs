@@ -1,153 +1,120 @@
-//! Everything between two thumbs: both apps' machines, their connections, the relay's session, the person, the clock.
+//! Two phones, their persons, a relay and the time they live in. A run depends on nothing but its seed. Knows nothing
+//! of how a network loses things, see [`network`].
 
-use std::collections::BTreeMap;
+use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use handoff_relay::client::{
     Machine, NewEvent, NewOutcome, NewSettings, NewTransfer, OldEvent, OldOutcome, OldSettings, OldTransfer, Step,
-    Transmit,
 };
 use handoff_relay::crypto::{CheckCode, Credential, DeviceInfo, DeviceKey};
 use handoff_relay::protocol::Role;
-use handoff_relay::protocol::limits::SESSION_LIFETIME;
-use handoff_relay::protocol::message::{ClientMessage, ServerMessage};
 use handoff_relay::protocol::qr::{QrPayload, RelayRef};
-use handoff_relay::session::network_tag::{NetworkTag, Refuse};
-use handoff_relay::session::route::Route;
-use handoff_relay::session::{ConnectionId, Note, Output, Session, Settings};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// One way, one hop.
-const LATENCY: Duration = Duration::from_millis(40);
-
-/// How long a side needs to notice that its connection was cut.
-const NOTICE: Duration = Duration::from_millis(200);
-
-/// When connections are cut. A step is one thing arriving over a connection, in either direction.
-#[derive(Clone, Debug)]
-pub(super) enum Cuts {
-    None,
-    At(Vec<usize>),
-    /// At random, at most so often.
-    Random(usize),
-}
+use super::relay::Relay;
+use network::Connection;
+pub(super) use network::Network;
 
 /// What the person does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Person {
-    pub(super) scans: bool,
-    /// From the first QR code on.
-    pub(super) scans_after: Duration,
-    /// From the scan on.
-    pub(super) joins_after: Duration,
-    pub(super) types: bool,
-    pub(super) types_right: bool,
+    pub(super) scans_after: Option<Duration>,
+    pub(super) types_after: Option<Duration>,
+    pub(super) types: Option<&'static str>,
 }
 
-impl Person {
-    pub(super) fn careful() -> Self {
-        Self {
-            scans: true,
-            scans_after: Duration::from_secs(3),
-            joins_after: Duration::ZERO,
-            types: true,
-            types_right: true,
+pub(super) enum App {
+    Old(Box<OldTransfer<StdRng>>),
+    New(Box<NewTransfer<StdRng>>),
+}
+
+macro_rules! each {
+    ($app:expr, $machine:ident => $what:expr) => {
+        match $app {
+            App::Old($machine) => $what,
+            App::New($machine) => $what,
         }
-    }
+    };
 }
 
-#[derive(Debug)]
-enum Arrival {
-    /// The handshake is done, at both ends.
-    Connected(Role, ConnectionId),
-    AtRelay(ConnectionId, Transmit),
-    AtApp(ConnectionId, Down),
-    LostAtRelay(ConnectionId),
-    LostAtApp(ConnectionId, Option<u16>),
-    Scan,
-    Join(QrPayload),
-    Type(CheckCode),
-}
+mod network;
 
-#[derive(Debug)]
-enum Down {
-    Text(String),
-    Binary(Bytes),
-    Ping,
-}
-
-/// One app, and the connection it has or is making.
-#[derive(Debug)]
-struct Phone<M> {
-    machine: M,
-    connection: Option<ConnectionId>,
-}
-
-#[derive(Debug)]
 pub(super) struct World {
-    pub(super) seed: u64,
-    pub(super) notes: Vec<Note>,
-    pub(super) steps: usize,
-    pub(super) cut: usize,
-    /// How often the new app said that the credential is there.
-    pub(super) received: usize,
-    start: Instant,
-    now: Instant,
-    rng: StdRng,
-    cuts: Cuts,
-    person: Person,
-    old: Phone<OldTransfer<StdRng>>,
-    new: Option<Phone<NewTransfer<StdRng>>>,
+    pub(super) start: Instant,
+    pub(super) now: Instant,
+    pub(super) network: Network,
+    pub(super) person: Person,
+    pub(super) relay: Relay,
+    pub(super) phones: Vec<App>,
+    connections: Vec<Connection>,
+    next_id: u64,
+    pub(super) old_events: Vec<OldEvent>,
+    pub(super) new_events: Vec<NewEvent>,
+    credential: Vec<u8>,
     shown: Option<QrPayload>,
-    scanned: bool,
-    asked: bool,
     code: Option<CheckCode>,
-    session: Session,
-    route: Option<Route>,
-    roles: BTreeMap<ConnectionId, Role>,
-    arrivals: BTreeMap<(Instant, u64), Arrival>,
-    next_number: u64,
+    asked_at: Option<Instant>,
+    scan_at: Option<Instant>,
+    /// Deliveries so far, and what to break at which.
+    pub(super) steps: usize,
+    pub(super) breaks: Vec<(usize, usize)>,
+    /// Says which messages vanish, together with their connection.
+    pub(super) loses: Vec<(Role, &'static str)>,
+    /// When the relay's node goes down.
+    pub(super) shut_down_at: Vec<Instant>,
+    /// Connections that broke, and those among them that only fell silent.
+    pub(super) broken: u32,
+    pub(super) silenced: u32,
+    rng: StdRng,
 }
 
-fn settings() -> Settings {
-    Settings { lifetime: SESSION_LIFETIME, intervals: vec![Duration::from_secs(5)], refuse: Refuse::Nothing }
+/// Where simulated time starts; only differences matter.
+#[expect(clippy::disallowed_methods, reason = "simulated time needs some origin")]
+fn origin() -> Instant {
+    static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
 }
 
-fn device(name: &str) -> DeviceInfo {
-    DeviceInfo::new(name, "1").unwrap()
+fn device(model: &str) -> DeviceInfo {
+    DeviceInfo::new(model, "1").unwrap()
 }
 
 impl World {
-    pub(super) fn new(seed: u64, credential: &[u8], cuts: Cuts, person: Person) -> Self {
-        let now = Instant::now();
-        let relay = RelayRef::Listed(std::num::NonZeroU8::MIN);
-        let settings_old = OldSettings::new(relay, device("old"));
-        let rng = StdRng::seed_from_u64(seed ^ 1);
-        let machine = OldTransfer::new(settings_old, Credential::new(credential.to_vec()), now, rng).unwrap();
+    pub(super) fn new(seed: u64, length: usize, network: Network) -> Self {
+        let now = origin();
+        let credential: Vec<u8> = (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect();
+        let settings = OldSettings::new(RelayRef::Listed(NonZeroU8::MIN), device("old"));
+        let rng = StdRng::seed_from_u64(seed ^ 0x6f6c_6400);
+        let old = OldTransfer::new(settings, Credential::new(credential.clone()), now, rng).unwrap();
         Self {
-            seed,
-            notes: Vec::new(),
-            steps: 0,
-            cut: 0,
-            received: 0,
             start: now,
             now,
-            rng: StdRng::seed_from_u64(seed),
-            cuts,
-            person,
-            old: Phone { machine, connection: None },
-            new: None,
+            network,
+            person: Person {
+                scans_after: Some(Duration::from_secs(1)),
+                types_after: Some(Duration::from_secs(3)),
+                types: None,
+            },
+            relay: Relay::new(now),
+            phones: vec![App::Old(Box::new(old))],
+            connections: Vec::new(),
+            next_id: 0,
+            old_events: Vec::new(),
+            new_events: Vec::new(),
+            credential,
             shown: None,
-            scanned: false,
-            asked: false,
             code: None,
-            session: Session::new(settings()),
-            route: None,
-            roles: BTreeMap::new(),
-            arrivals: BTreeMap::new(),
-            next_number: 0,
+            asked_at: None,
+            scan_at: None,
+            steps: 0,
+            breaks: Vec::new(),
+            loses: Vec::new(),
+            shut_down_at: Vec::new(),
+            broken: 0,
+            silenced: 0,
+            rng: StdRng::seed_from_u64(seed),
         }
     }
 
@@ -155,286 +122,160 @@ impl World {
         self.now - self.start
     }
 
-    /// Runs until both apps are done.
-    pub(super) fn run(mut self) -> (Self, OldOutcome, NewOutcome) {
-        while !self.is_done() {
-            assert!(self.elapsed() < SESSION_LIFETIME + Duration::from_mins(1), "seed {}: it never ends", self.seed);
-            self.service_apps();
-            self.pump_session();
-            self.advance();
+    pub(super) fn shown(&self) -> Option<&QrPayload> {
+        self.shown.as_ref()
+    }
+
+    /// A phone scans what is or was on the screen.
+    pub(super) fn scan(&mut self, payload: QrPayload) {
+        let mut rng = StdRng::seed_from_u64(self.rng.random());
+        let settings = NewSettings::new(device("new"), DeviceKey::generate(&mut rng));
+        self.phones.push(App::New(Box::new(NewTransfer::new(settings, payload, self.now, rng).unwrap())));
+    }
+
+    /// Runs until every phone is finished.
+    pub(super) fn run(&mut self) -> &mut Self {
+        self.run_until(Self::is_over)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.phones.iter().all(|phone| each!(phone, machine => machine.step()) == Step::Finished)
+    }
+
+    pub(super) fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> &mut Self {
+        for _ in 0..1_000_000 {
+            self.settle();
+            if done(self) || !self.advance() {
+                return self;
+            }
         }
-        let old = std::mem::replace(&mut self.old, Self::new(0, b"", Cuts::None, self.person).old).machine;
-        let new = self.new.take().map_or(NewOutcome::from(handoff_relay::client::EndReason::Cancelled), |phone| {
-            phone.machine.into_outcome()
-        });
-        (self, old.into_outcome(), new)
+        panic!("the transfer never comes to rest");
     }
 
-    fn is_done(&self) -> bool {
-        let new = self.new.as_ref();
-        let new_is_done = new.map_or(!self.person.scans, |phone| phone.machine.step() == Step::Finished);
-        self.old.machine.step() == Step::Finished && new_is_done
+    /// How it ended; the phones are used up.
+    pub(super) fn outcomes(&mut self) -> (OldOutcome, Vec<NewOutcome>) {
+        let mut old = None;
+        let mut new = Vec::new();
+        for phone in self.phones.drain(..) {
+            match phone {
+                App::Old(machine) => old = Some(machine.into_outcome()),
+                App::New(machine) => new.push(machine.into_outcome()),
+            }
+        }
+        (old.unwrap(), new)
     }
 
-    /// To the next moment at which anything happens.
-    fn advance(&mut self) {
-        let arrival = self.arrivals.keys().next().map(|(at, _)| *at);
-        let machines = [timeout(&self.old), self.new.as_ref().and_then(timeout)];
-        let next = machines.into_iter().flatten().chain(arrival).chain(self.session.poll_timeout()).min();
-        self.now = self.now.max(next.expect("somebody always waits for something"));
+    pub(super) fn is_intact(&self, received: &[u8]) -> bool {
+        received == self.credential
+    }
+
+    /// Takes everything out of all machines, and does what persons and drivers do.
+    fn settle(&mut self) {
+        loop {
+            self.post_from_relay();
+            let sent = (0..self.phones.len()).any(|phone| self.post_from(phone));
+            self.take_events();
+            if !sent && self.relay.said.is_empty() {
+                break;
+            }
+        }
+        self.connections.retain(|connection| connection.app_listens || connection.relay_listens);
+        for phone in 0..self.phones.len() {
+            self.connect_if_wanted(phone);
+        }
+    }
+
+    fn take_events(&mut self) {
+        for phone in 0..self.phones.len() {
+            match &mut self.phones[phone] {
+                App::Old(old) => {
+                    while let Some(event) = old.poll_event() {
+                        match &event {
+                            OldEvent::QrShown { payload, .. } => self.shown = Some(payload.clone()),
+                            OldEvent::QrHidden => self.shown = None,
+                            OldEvent::AskCode { .. } => self.asked_at = Some(self.now),
+                            OldEvent::CodeAccepted => self.relay.code_accepted = true,
+                            _ => {}
+                        }
+                        self.old_events.push(event);
+                    }
+                }
+                App::New(new) => {
+                    while let Some(event) = new.poll_event() {
+                        if let NewEvent::ShowCode(code) = &event {
+                            self.code = Some(code.clone());
+                        }
+                        self.new_events.push(event);
+                    }
+                }
+            }
+        }
+        if let (None, Some(_), Some(delay)) = (self.scan_at, &self.shown, self.person.scans_after) {
+            self.scan_at = Some(self.now + delay);
+        }
+    }
+
+    /// Does the next thing that is due; `false` if nothing ever is.
+    fn advance(&mut self) -> bool {
+        let wanted =
+            self.phones.iter().enumerate().filter_map(|(index, phone)| match each!(phone, machine => machine.step()) {
+                Step::ConnectAt(due) if !self.connections.iter().any(|c| c.phone == index && c.app_listens) => {
+                    Some(due)
+                }
+                _ => None,
+            });
+        let typed_at = self.typed_at();
+        let due = wanted
+            .chain(self.connections.iter().filter_map(Connection::next_due))
+            .chain(self.phones.iter().filter_map(|phone| each!(phone, machine => machine.poll_timeout())))
+            .chain(self.relay.next_timeout())
+            .chain(typed_at)
+            .chain(self.scan_at.filter(|_| self.phones.len() == 1 && self.shown.is_some()))
+            .chain(self.shut_down_at.first().copied())
+            .min();
+        let Some(due) = due else { return false };
+        self.now = self.now.max(due);
         let now = self.now;
-        if self.session.poll_timeout().is_some_and(|at| at <= now) {
-            self.session.handle_timeout(now);
+        if self.shut_down_at.first().is_some_and(|at| *at <= now) {
+            self.shut_down_at.remove(0);
+            self.relay.shut_down(now);
+            return true;
         }
-        if self.old.machine.poll_timeout().is_some_and(|at| at <= now) {
-            self.old.machine.handle_timeout(now);
+        self.act(typed_at.is_some_and(|at| at <= now));
+        if let Some(index) = self.connections.iter().position(|c| c.next_due().is_some_and(|at| at <= now)) {
+            self.handle_connection(index);
+            return true;
         }
-        if let Some(new) = self.new.as_mut().filter(|new| new.machine.poll_timeout().is_some_and(|at| at <= now)) {
-            new.machine.handle_timeout(now);
+        self.relay.handle_timeout(now);
+        for phone in &mut self.phones {
+            each!(phone, machine => if machine.poll_timeout().is_some_and(|at| at <= now) { machine.handle_timeout(now) });
         }
-        while let Some(entry) = self.arrivals.first_entry().filter(|entry| entry.key().0 <= now) {
-            let arrival = entry.remove();
-            self.arrive(arrival);
-        }
+        true
     }
 
-    fn arrive(&mut self, arrival: Arrival) {
+    fn typed_at(&self) -> Option<Instant> {
+        let seen = self.code.is_some() || self.person.types.is_some();
+        self.asked_at.filter(|_| seen)?.checked_add(self.person.types_after?)
+    }
+
+    fn act(&mut self, types: bool) {
         let now = self.now;
-        match arrival {
-            Arrival::Connected(role, id) if self.roles.contains_key(&id) => {
-                self.steps += 1;
-                self.session.handle_connect(id, role, NetworkTag::UNKNOWN, now);
-                self.with_app(role, |app| app.handle_connected(now), |app| app.handle_connected(now));
-                self.maybe_cut(id);
-            }
-            Arrival::AtRelay(id, transmit) if self.roles.contains_key(&id) => {
-                self.steps += 1;
-                match transmit {
-                    Transmit::Text(text) => {
-                        self.session.handle_message(id, ClientMessage::decode(&text).unwrap(), now);
-                    }
-                    Transmit::Binary(frame) => self.session.handle_data(id, frame, now),
-                    Transmit::Close => {
-                        self.roles.remove(&id);
-                        self.session.handle_disconnect(id);
-                    }
-                }
-                self.maybe_cut(id);
-            }
-            Arrival::AtApp(id, down) if self.roles.contains_key(&id) => {
-                self.steps += 1;
-                let role = self.roles[&id];
-                match down {
-                    Down::Text(text) => {
-                        self.with_app(role, |app| app.handle_message(&text, now), |app| app.handle_message(&text, now));
-                    }
-                    Down::Binary(frame) => {
-                        self.with_app(role, |app| app.handle_frame(&frame, now), |app| app.handle_frame(&frame, now));
-                    }
-                    Down::Ping => {
-                        self.with_app(role, |app| app.handle_ping(now), |app| app.handle_ping(now));
-                        self.session.handle_heartbeat(id, now);
-                    }
-                }
-                self.maybe_cut(id);
-            }
-            Arrival::Connected(..) | Arrival::AtRelay(..) | Arrival::AtApp(..) => {}
-            Arrival::LostAtRelay(id) => self.session.handle_disconnect(id),
-            Arrival::LostAtApp(id, code) => self.lose(id, code),
-            Arrival::Scan => {
-                if let Some(payload) = self.shown.clone() {
-                    self.later(self.person.joins_after, Arrival::Join(payload));
-                } else {
-                    self.later(Duration::from_secs(1), Arrival::Scan);
-                }
-            }
-            Arrival::Join(payload) => self.switch_new_on(payload),
-            Arrival::Type(code) => self.old.machine.enter_code(&code, now),
+        if self.phones.len() == 1
+            && self.scan_at.is_some_and(|at| at <= now)
+            && let Some(payload) = self.shown.clone()
+        {
+            self.scan(payload);
         }
-        self.pump_session();
-    }
-
-    fn switch_new_on(&mut self, payload: QrPayload) {
-        let key = DeviceKey::generate(&mut self.rng);
-        let rng = StdRng::seed_from_u64(self.seed ^ 2);
-        let machine = NewTransfer::new(NewSettings::new(device("new"), key), payload, self.now, rng).unwrap();
-        self.new = Some(Phone { machine, connection: None });
-    }
-
-    /// Takes what the apps want to send and to tell, and does what they want of their connections.
-    fn service_apps(&mut self) {
-        while let Some(transmit) = self.old.machine.poll_transmit() {
-            self.send(self.old.connection, transmit);
-        }
-        while let Some(event) = self.old.machine.poll_event() {
-            self.see_old(event);
-        }
-        self.connect(Role::Old, self.old.machine.step());
-        let Some(mut new) = self.new.take() else { return };
-        while let Some(transmit) = new.machine.poll_transmit() {
-            self.send(new.connection, transmit);
-        }
-        while let Some(event) = new.machine.poll_event() {
-            self.see_new(event);
-        }
-        let step = new.machine.step();
-        self.new = Some(new);
-        self.connect(Role::New, step);
-    }
-
-    fn connect(&mut self, role: Role, step: Step) {
-        let connection = match role {
-            Role::Old => &mut self.old.connection,
-            Role::New => &mut self.new.as_mut().unwrap().connection,
-        };
-        match step {
-            Step::ConnectAt(at) if at <= self.now && connection.is_none() => {
-                let id = ConnectionId(self.next_number);
-                *connection = Some(id);
-                self.roles.insert(id, role);
-                self.later(LATENCY * 3, Arrival::Connected(role, id));
-            }
-            Step::Finished => {
-                if let Some(id) = connection.take() {
-                    self.later(LATENCY, Arrival::LostAtRelay(id));
-                }
-            }
-            Step::ConnectAt(_) | Step::Stay => {}
-        }
-    }
-
-    fn send(&mut self, connection: Option<ConnectionId>, transmit: Transmit) {
-        if let Some(id) = connection {
-            self.later(LATENCY, Arrival::AtRelay(id, transmit));
-        }
-    }
-
-    fn see_old(&mut self, event: OldEvent) {
-        match event {
-            OldEvent::QrShown { payload, .. } => {
-                self.shown = Some(payload);
-                if self.person.scans && !std::mem::replace(&mut self.scanned, true) {
-                    self.later(self.person.scans_after, Arrival::Scan);
-                }
-            }
-            OldEvent::QrHidden => self.shown = None,
-            OldEvent::AskCode { .. } => self.asked = true,
-            _ => {}
-        }
-        self.maybe_type();
-    }
-
-    fn see_new(&mut self, event: NewEvent) {
-        match event {
-            NewEvent::ShowCode(code) => self.code = Some(code),
-            NewEvent::CredentialReceived => self.received += 1,
-            _ => {}
-        }
-        self.maybe_type();
-    }
-
-    fn maybe_type(&mut self) {
-        if !(self.asked && self.person.types) {
-            return;
-        }
-        let Some(code) = self.code.take() else { return };
-        let wrong = || if code.to_string() == "1000" { "1001" } else { "1000" }.parse().unwrap();
-        let typed = if self.person.types_right { code } else { wrong() };
-        self.later(Duration::from_secs(4), Arrival::Type(typed));
-    }
-
-    fn pump_session(&mut self) {
-        while let Some(output) = self.session.poll_output() {
-            match output {
-                Output::Send(id, message) => self.later(LATENCY, Arrival::AtApp(id, Down::Text(message.encode()))),
-                Output::Forward(id, frame) => self.later(LATENCY, Arrival::AtApp(id, Down::Binary(frame))),
-                Output::Ping(id) => self.later(LATENCY, Arrival::AtApp(id, Down::Ping)),
-                Output::Close(id, reason, retry_after) => {
-                    let millis = retry_after.map(|delay| u64::try_from(delay.as_millis()).unwrap());
-                    let ended = ServerMessage::ended(reason, millis).encode();
-                    self.later(LATENCY, Arrival::AtApp(id, Down::Text(ended)));
-                    self.later(LATENCY, Arrival::LostAtApp(id, Some(reason.code())));
-                    self.later(LATENCY * 2, Arrival::LostAtRelay(id));
-                }
-                Output::Cut(id) => self.later(LATENCY, Arrival::LostAtApp(id, None)),
-                Output::Transition(id, transition) => {
-                    let now = self.elapsed();
-                    let outcome = Route::apply(&mut self.route, transition, SESSION_LIFETIME, Refuse::Nothing, now);
-                    if let Some(id) = id {
-                        self.session.handle_outcome(id, Ok(outcome), self.now);
-                    }
-                }
-                Output::Note(note) => self.notes.push(note),
-                // What the registry does: a finished session is replaced by a new one.
-                Output::Finished => self.session = Session::new(settings()),
+        if types {
+            self.asked_at = None;
+            let entered = self.person.types.map_or_else(|| self.code.clone().unwrap(), |text| text.parse().unwrap());
+            if let App::Old(old) = &mut self.phones[0] {
+                old.enter_code(&entered, now);
             }
         }
     }
 
-    /// A connection is gone for its app, whoever ended it.
-    fn lose(&mut self, id: ConnectionId, code: Option<u16>) {
-        let Some(role) = self.roles.remove(&id) else { return };
-        let now = self.now;
-        let connection = match role {
-            Role::Old => Some(&mut self.old.connection),
-            Role::New => self.new.as_mut().map(|new| &mut new.connection),
-        };
-        let Some(connection) = connection.filter(|connection| **connection == Some(id)) else { return };
-        *connection = None;
-        self.with_app(role, |app| app.handle_disconnected(code, now), |app| app.handle_disconnected(code, now));
+    fn role_of(&self, phone: usize) -> Role {
+        if matches!(self.phones[phone], App::Old(_)) { Role::Old } else { Role::New }
     }
-
-    fn maybe_cut(&mut self, id: ConnectionId) {
-        let step = self.steps - 1;
-        let is_cut = match &self.cuts {
-            Cuts::None => false,
-            Cuts::At(steps) => steps.contains(&step),
-            Cuts::Random(most) => self.cut < *most && self.rng.random_range(0..8) == 0,
-        };
-        if !is_cut || !self.roles.contains_key(&id) {
-            return;
-        }
-        self.cut += 1;
-        // What is in flight is lost; each side notices by itself.
-        let is_of = |arrival: &Arrival| match arrival {
-            Arrival::AtRelay(of, _) | Arrival::AtApp(of, _) | Arrival::LostAtApp(of, _) | Arrival::LostAtRelay(of) => {
-                *of == id
-            }
-            Arrival::Connected(..) | Arrival::Scan | Arrival::Join(_) | Arrival::Type(_) => false,
-        };
-        self.arrivals.retain(|_, arrival| !is_of(arrival));
-        self.later(NOTICE, Arrival::LostAtApp(id, None));
-        let slower = NOTICE * self.rng.random_range(1..20);
-        self.later(slower, Arrival::LostAtRelay(id));
-    }
-
-    fn later(&mut self, delay: Duration, arrival: Arrival) {
-        self.next_number += 1;
-        self.arrivals.insert((self.now + delay, self.next_number), arrival);
-    }
-
-    fn with_app(
-        &mut self,
-        role: Role,
-        old: impl FnOnce(&mut OldTransfer<StdRng>),
-        new: impl FnOnce(&mut NewTransfer<StdRng>),
-    ) {
-        match role {
-            Role::Old => old(&mut self.old.machine),
-            Role::New => {
-                if let Some(phone) = &mut self.new {
-                    new(&mut phone.machine);
-                }
-            }
-        }
-    }
-}
-
-/// When a machine wants to be called, or wants to connect.
-fn timeout<M: Machine>(phone: &Phone<M>) -> Option<Instant> {
-    let connect = match phone.machine.step() {
-        Step::ConnectAt(at) if phone.connection.is_none() => Some(at),
-        Step::ConnectAt(_) | Step::Stay | Step::Finished => None,
-    };
-    phone.machine.poll_timeout().into_iter().chain(connect).min()
 }
