@@ -11,12 +11,17 @@ use handoff_relay::protocol::Role;
 use handoff_relay::protocol::ids::{JoinHash, JoinProof, PublishedKey, ResumeHash, ResumeToken};
 use handoff_relay::protocol::message::ClientMessage;
 use handoff_relay::session::network_tag::{NetworkTag, Refuse};
-use handoff_relay::session::route::Route;
+use handoff_relay::session::node::NodeId;
+use handoff_relay::session::route::{Route, Rules};
 use handoff_relay::session::{ConnectionId, Output, Session, Settings};
 
 const LIFETIME: Duration = Duration::from_mins(3);
 const OLD: ConnectionId = ConnectionId(1);
 const NEW: ConnectionId = ConnectionId(2);
+
+fn node() -> NodeId {
+    NodeId::from_random([1; 16])
+}
 
 struct Bench {
     session: Session,
@@ -28,7 +33,7 @@ impl Bench {
     #[expect(clippy::disallowed_methods, reason = "any instant will do as the start")]
     fn new() -> Self {
         let settings = Settings { lifetime: LIFETIME, intervals: vec![LIFETIME], refuse: Refuse::Nothing };
-        Self { session: Session::new(settings), route: None, now: Instant::now() }
+        Self { session: Session::new(settings, node()), route: None, now: Instant::now() }
     }
 
     fn joined() -> Self {
@@ -47,7 +52,8 @@ impl Bench {
     fn pump(&mut self) {
         while let Some(output) = self.session.poll_output() {
             if let Output::Transition(id, transition) = output {
-                let outcome = Route::apply(&mut self.route, transition, LIFETIME, Refuse::Nothing, Duration::ZERO);
+                let rules = Rules { node: node(), lifetime: LIFETIME, refuse: Refuse::Nothing };
+                let outcome = Route::apply(&mut self.route, transition, rules, Duration::ZERO);
                 if let Some(id) = id {
                     self.session.handle_outcome(id, Ok(outcome), self.now);
                 }

@@ -132,7 +132,8 @@ impl Node {
         let directory = Arc::new(MemoryDirectory::new(rules, monotonic));
         let shared: Arc<dyn crate::directory::Directory> = Arc::<MemoryDirectory>::clone(&directory);
         let tag_key = HashKey::random(&mut rng);
-        let relay = Relay::new(node, sessions, shared, open_policy(settings)?, settings.limits.sessions, tag_key, clocks);
+        let relay =
+            Relay::new(node, sessions, shared, open_policy(settings)?, settings.limits.sessions, tag_key, clocks);
         let network = &settings.network;
         let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
         let network_key =

@@ -88,7 +88,16 @@ impl Relay {
         clocks: Clocks,
     ) -> Arc<Self> {
         let registry = Registry::new(most_open);
-        Arc::new(Self { node, settings, directory, open_policy, registry, tag_key, clocks, connections: AtomicU64::new(0) })
+        Arc::new(Self {
+            node,
+            settings,
+            directory,
+            open_policy,
+            registry,
+            tag_key,
+            clocks,
+            connections: AtomicU64::new(0),
+        })
     }
 
     /// The actor of a session; started on the calling thread's arbiter if it does not run yet.

@@ -20,7 +20,7 @@ impl Session {
         let Some(request) = connection.pending.take() else { return };
         match outcome {
             Ok(Ok(Some(attachment))) if request == Request::Look => self.look_around(id, &attachment),
-            Ok(Ok(Some(attachment))) => self.attach(id, request, attachment, now),
+            Ok(Ok(Some(attachment))) => self.attach(id, request, &attachment, now),
             Ok(Ok(None)) => self.close(id, CloseReason::InternalError, None, now),
             Ok(Err(Refusal::Closed(reason))) => {
                 if request == Request::Join {
@@ -54,7 +54,12 @@ impl Session {
         self.request(id, Request::Open, |tag| Transition::Open { offer, resume_hash, tag });
     }
 
-    pub(super) fn request(&mut self, id: ConnectionId, request: Request, transition: impl FnOnce(NetworkTag) -> Transition) {
+    pub(super) fn request(
+        &mut self,
+        id: ConnectionId,
+        request: Request,
+        transition: impl FnOnce(NetworkTag) -> Transition,
+    ) {
         let Some(connection) = self.live(id) else { return };
         connection.stage = Stage::Pending;
         connection.pending = Some(request);
@@ -62,12 +67,12 @@ impl Session {
         self.outputs.push_back(Output::Transition(Some(id), transition));
     }
 
-    fn attach(&mut self, id: ConnectionId, request: Request, attachment: Attachment, now: Instant) {
+    fn attach(&mut self, id: ConnectionId, request: Request, attachment: &Attachment, now: Instant) {
         if let State::Ended(reason) = self.state {
             return self.close(id, reason, None, now);
         }
         let Some(role) = self.connections.iter().find(|c| c.id == id).map(|c| c.role) else { return };
-        self.note_open(&attachment, now);
+        self.note_open(attachment, now);
         if self.epoch(role).is_some_and(|known| known > attachment.epoch) {
             return self.close(id, CloseReason::Superseded, None, now);
         }
@@ -78,10 +83,10 @@ impl Session {
         *self.away.of_mut(role) = None;
         let first = self.learn_joined(attachment.joined);
         attachment.peer.into_iter().for_each(|place| self.learn_place(role.peer(), place));
-        self.note_attachment(role, request, &attachment, was_home, now);
+        self.note_attachment(role, request, attachment, was_home, now);
         self.announce(role, attachment.epoch, attachment.previous);
         self.tell_arrival(role, first);
-        let answer = answer(role, request, &attachment, self.is_online(role.peer()));
+        let answer = answer(role, request, attachment, self.is_online(role.peer()));
         match self.live(id) {
             Some(connection) => {
                 connection.attach(attachment.epoch, now);
@@ -100,14 +105,7 @@ impl Session {
         }
     }
 
-    fn note_attachment(
-        &mut self,
-        role: Role,
-        request: Request,
-        attachment: &Attachment,
-        was_home: bool,
-        now: Instant,
-    ) {
+    fn note_attachment(&mut self, role: Role, request: Request, attachment: &Attachment, was_home: bool, now: Instant) {
         let note = match request {
             _ if attachment.again => Note::Resumed(role),
             Request::Open => Note::Opened,

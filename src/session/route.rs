@@ -189,12 +189,7 @@ impl Route {
     ///
     /// # Errors
     /// [`Refusal`] says what the asking connection hears and whether the session is over.
-    pub fn apply(
-        route: &mut Option<Self>,
-        transition: Transition,
-        rules: Rules,
-        now: Duration,
-    ) -> Outcome {
+    pub fn apply(route: &mut Option<Self>, transition: Transition, rules: Rules, now: Duration) -> Outcome {
         let Some(known) = route.as_mut().filter(|known| !known.is_forgotten(now)) else {
             let (opened, outcome) = Self::apply_to_none(transition, rules, now);
             *route = opened;

@@ -73,7 +73,8 @@ pub const LIMITS: &[&str] =
     &["connections", "connections_per_address", "handshakes_per_address", "opens_per_address", "opens", "addresses"];
 
 /// What can go wrong with Redis (a test of the directory compares).
-pub const REDIS_ERRORS_KNOWN: &[&str] = &["unreachable", "timeout", "refused", "out_of_memory", "read_only", "bad_record"];
+pub const REDIS_ERRORS_KNOWN: &[&str] =
+    &["unreachable", "timeout", "refused", "out_of_memory", "read_only", "bad_record"];
 
 impl Label {
     /// The label's name.

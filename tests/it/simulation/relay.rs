@@ -1,7 +1,7 @@
 //! The relay of the simulation: the real session core and route record, without actors. Every rule that must hold at
 //! all times is checked at everything that it does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,7 +11,8 @@ use handoff_relay::protocol::frame::{FrameKind, Header};
 use handoff_relay::protocol::limits;
 use handoff_relay::protocol::message::{ClientMessage, ServerMessage};
 use handoff_relay::session::network_tag::{NetworkTag, Refuse};
-use handoff_relay::session::route::Route;
+use handoff_relay::session::node::{NodeId, PeerEvent};
+use handoff_relay::session::route::{Route, Rules};
 use handoff_relay::session::{ConnectionId, Note, Output, Session, Settings};
 
 /// From the relay to an app.
@@ -30,8 +31,6 @@ pub(super) enum Down {
 struct Node {
     session: Session,
     finished: bool,
-    /// It was told to shut down; its process ends soon.
-    is_leaving: bool,
 }
 
 #[derive(Debug)]
@@ -40,6 +39,8 @@ pub(super) struct Relay {
     start: Instant,
     nodes: Vec<Node>,
     route: Option<Route>,
+    /// What the nodes tell each other, oldest first.
+    told: VecDeque<(NodeId, NodeId, PeerEvent)>,
     /// Node, role, and whether the app behind it is one that should be in the session.
     connections: BTreeMap<ConnectionId, (usize, Role, bool)>,
     closing: BTreeSet<ConnectionId>,
@@ -68,6 +69,7 @@ impl Relay {
             start: now,
             nodes: Vec::new(),
             route: None,
+            told: VecDeque::new(),
             connections: BTreeMap::new(),
             closing: BTreeSet::new(),
             opened_at: None,
@@ -117,7 +119,6 @@ impl Relay {
     /// The node goes down politely; who connects from now on reaches another one.
     pub(super) fn shut_down(&mut self, now: Instant) {
         let Some(node) = self.nodes.len().checked_sub(1) else { return };
-        self.nodes[node].is_leaving = true;
         self.nodes[node].session.handle_shutdown(now);
         self.pump(node, now);
         self.add_node();
@@ -138,7 +139,8 @@ impl Relay {
     }
 
     fn add_node(&mut self) {
-        self.nodes.push(Node { session: Session::new(self.settings.clone()), finished: false, is_leaving: false });
+        let session = Session::new(self.settings.clone(), node_id(self.nodes.len()));
+        self.nodes.push(Node { session, finished: false });
     }
 
     fn drive(&mut self, id: ConnectionId, now: Instant, handle: impl FnOnce(&mut Session)) {
@@ -150,6 +152,14 @@ impl Relay {
     fn pump(&mut self, node: usize, now: Instant) {
         while let Some(output) = self.nodes[node].session.poll_output() {
             self.carry_out(node, output, now);
+        }
+        if let Some((from, to, event)) = self.told.pop_front() {
+            let node = (0..self.nodes.len()).find(|node| node_id(*node) == to).expect("only nodes that exist are told");
+            // What the registry does: a session that is finished hears nothing any more.
+            if !self.nodes[node].finished {
+                self.nodes[node].session.handle_peer_event(from, event, now);
+            }
+            self.pump(node, now);
         }
         self.check_deadline(now);
     }
@@ -177,16 +187,16 @@ impl Relay {
             Output::Cut(id) => self.said.push((id, Down::Gone)),
             Output::Transition(id, transition) => {
                 let Settings { lifetime, refuse, .. } = self.settings;
-                let outcome = Route::apply(&mut self.route, transition, lifetime, refuse, now - self.start);
+                let rules = Rules { node: node_id(node), lifetime, refuse };
+                let outcome = Route::apply(&mut self.route, transition, rules, now - self.start);
                 if let Some(id) = id {
                     self.nodes[node].session.handle_outcome(id, Ok(outcome), now);
                 }
             }
-            // A process that is gone counts nothing.
-            Output::Note(Note::Ended { .. }) if self.nodes[node].is_leaving => {}
+            Output::Tell(to, event) => self.told.push_back((node_id(node), to, event)),
             Output::Note(Note::Ended { reason, .. }) => {
                 assert_ne!(reason, CloseReason::QuotaExceeded, "honest apps stay within their quota");
-                assert_eq!(*self.ended.get_or_insert(reason), reason, "it ends once");
+                assert_eq!(self.ended.replace(reason), None, "one node reports the end");
             }
             Output::Note(Note::Resumed(_)) => self.resumes += 1,
             Output::Note(Note::JoinRefused(reason)) => self.refused.push(reason),
@@ -214,4 +224,8 @@ impl Relay {
             "open {past:?} after `opened`"
         );
     }
+}
+
+fn node_id(number: usize) -> NodeId {
+    NodeId::from_random([u8::try_from(number).unwrap(); 16])
 }
