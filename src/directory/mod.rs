@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod contract;
 pub mod memory;
+pub mod redis;
 
 use std::fmt;
 use std::future::Future;

@@ -4,6 +4,8 @@
 //! No timers and no connections: a [`Route`] is what a directory keeps, in memory or in Redis, and its methods are
 //! what both directories do. `now` is the directory's own clock, as time since any fixed point.
 
+mod merge;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -218,10 +220,16 @@ impl Route {
         }
     }
 
+    /// How long the record is kept: until its deadline, and for the time in which latecomers hear why.
+    #[must_use]
+    pub fn remembered_for(&self) -> Duration {
+        self.lifetime.saturating_add(limits::TOMBSTONE_GRACE)
+    }
+
     /// Whether the record may be dropped: its deadline passed, and so did the time in which latecomers hear why.
     #[must_use]
     pub fn is_forgotten(&self, now: Duration) -> bool {
-        now >= self.opened_at.saturating_add(self.lifetime).saturating_add(limits::TOMBSTONE_GRACE)
+        now >= self.opened_at.saturating_add(self.remembered_for())
     }
 
     fn apply_to_none(transition: Transition, rules: Rules, now: Duration) -> (Option<Self>, Outcome) {

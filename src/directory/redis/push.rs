@@ -1,0 +1,55 @@
+//! What Redis sends by itself: messages in this node's inbox, and the end of a connection.
+
+use metrics::counter;
+use redis::aio::{AsyncPushSender, SendError};
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::{mpsc, watch};
+
+use super::envelope::{Content, Envelope};
+use crate::directory::News;
+use crate::session::node::NodeId;
+use crate::telemetry;
+
+/// Runs where the connection is read: it decodes, hands on, and never waits.
+#[derive(Clone, Debug)]
+pub(super) struct Push {
+    node: NodeId,
+    news: mpsc::Sender<News>,
+    /// Number of the newest message to itself that came back.
+    echoed: watch::Sender<u64>,
+}
+
+impl Push {
+    pub(super) fn new(node: NodeId, news: mpsc::Sender<News>) -> Self {
+        Self { node, news, echoed: watch::Sender::new(0) }
+    }
+
+    pub(super) fn echoed(&self) -> watch::Receiver<u64> {
+        self.echoed.subscribe()
+    }
+
+    fn take(&self, message: &[u8]) {
+        let Some(Envelope { from, session, content }) = Envelope::decode(message) else {
+            tracing::warn!("a message in this node's inbox cannot be read; does another version of the relay run?");
+            return;
+        };
+        match content {
+            Content::Echo(number) if from == self.node => drop(self.echoed.send_replace(number)),
+            Content::Echo(_) => {}
+            Content::Event(event) => {
+                if self.news.try_send(News::Said { session, from, event }).is_err() {
+                    counter!(telemetry::NEWS_DROPPED).increment(1);
+                }
+            }
+        }
+    }
+}
+
+impl AsyncPushSender for Push {
+    fn send(&self, PushInfo { kind, data }: PushInfo) -> Result<(), SendError> {
+        if let (PushKind::SMessage, [_, Value::BulkString(message)]) = (kind, data.as_slice()) {
+            self.take(message);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! The Redis directory against a real Redis.
