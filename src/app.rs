@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,10 +15,13 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rand::RngExt as _;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use crate::config::{ClientAddressHeader, OpenPolicy as Policy, Settings};
+use crate::config::{ClientAddressHeader, Drain, OpenPolicy as Policy, RedisTopology, Settings};
 use crate::directory::memory::MemoryDirectory;
+use crate::directory::redis::{BadRedisSettings, Environment, RedisDirectory, Topology};
+use crate::directory::{self, Directory, News};
 use crate::edge::admission::{Admission, Limits, Rate, RateClock};
 use crate::edge::client_addr::ForwardingHeader;
 use crate::edge::network::{BadDatabase, Databases, NetworkTagger};
@@ -27,7 +31,7 @@ use crate::keyed_hash::HashKey;
 use crate::protocol::limits::FIRST_MESSAGE_TIMEOUT;
 use crate::relay::link::Cord;
 use crate::relay::open_policy::{BadJwks, JwtSettings, JwtVerifier, OpenPolicy};
-use crate::relay::{Clocks, Relay};
+use crate::relay::{Clocks, Relay, news};
 use crate::session;
 use crate::session::node::NodeId;
 use crate::session::route::Rules;
@@ -65,6 +69,17 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
+    /// Redis cannot be what the settings say.
+    #[error(transparent)]
+    Redis(#[from] BadRedisSettings),
+    /// A certificate authority cannot be read.
+    #[error("redis.certificate_authority {} cannot be read", path.display())]
+    CertificateAuthority {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
     /// The server cannot start.
     #[error("the server cannot start")]
     Server(#[from] io::Error),
@@ -105,17 +120,23 @@ impl Listeners {
     }
 }
 
+/// A directory, and what comes from the other nodes, if there are any.
+type SharedDirectory = (Arc<dyn Directory>, Option<mpsc::Receiver<News>>);
+
 /// A relay that is ready to run.
 #[derive(Debug)]
 pub struct Node {
     edge: web::Data<Edge>,
-    directory: Arc<MemoryDirectory>,
+    directory: Arc<dyn Directory>,
+    /// From the other nodes, if there are any.
+    news: Option<mpsc::Receiver<News>>,
+    drain: Drain,
     certificate: Option<Arc<Certificate>>,
     workers: Option<usize>,
 }
 
 impl Node {
-    /// Puts the parts together; reads keys, databases and certificates.
+    /// Puts the parts together; reads keys, databases and certificates. Must be called in a Tokio runtime.
     ///
     /// # Errors
     /// [`StartError`] with what cannot be used.
@@ -129,11 +150,17 @@ impl Node {
         let mut rng = rand::rng();
         let node = NodeId::from_random(rng.random());
         let rules = Rules { node, lifetime: sessions.lifetime, refuse: sessions.refuse };
-        let directory = Arc::new(MemoryDirectory::new(rules, monotonic));
-        let shared: Arc<dyn crate::directory::Directory> = Arc::<MemoryDirectory>::clone(&directory);
+        let (directory, news) = directory(settings, rules)?;
         let tag_key = HashKey::random(&mut rng);
-        let relay =
-            Relay::new(node, sessions, shared, open_policy(settings)?, settings.limits.sessions, tag_key, clocks);
+        let relay = Relay::new(
+            node,
+            sessions,
+            Arc::clone(&directory),
+            open_policy(settings)?,
+            settings.limits.sessions,
+            tag_key,
+            clocks,
+        );
         let network = &settings.network;
         let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
         let network_key =
@@ -155,14 +182,14 @@ impl Node {
             (Some(chain), Some(key)) => Some(Certificate::load(chain, key)?),
             _ => None,
         };
-        Ok(Self { edge, directory, certificate, workers: settings.server.workers })
+        Ok(Self { edge, directory, news, drain: settings.drain.clone(), certificate, workers: settings.server.workers })
     }
 
-    /// Runs until `stop` is done, then tells every app to try elsewhere and ends.
+    /// Runs until it is asked to stop, then sends every app elsewhere and ends.
     ///
     /// # Errors
     /// [`StartError`] if a listener cannot be served.
-    pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    pub async fn run(mut self, listeners: Listeners, mut stop: watch::Receiver<Stop>) -> Result<(), StartError> {
         let Listeners { public, metrics } = listeners;
         let operators = match metrics {
             Some(listener) => Some(self.serve_operators(listener)?),
@@ -173,12 +200,21 @@ impl Node {
         for server in operators.into_iter().chain([server]) {
             drop(actix_web::rt::spawn(server));
         }
+        if let Some(news) = self.news.take() {
+            drop(actix_web::rt::spawn(news::follow(Arc::clone(&self.edge.relay), news)));
+        }
         tokio::select! {
-            () = stop => {}
+            () = until(&mut stop, Stop::Drain) => {}
+            () = self.upkeep() => {}
+        }
+        info!("draining");
+        self.edge.ready.store(false, Ordering::Relaxed);
+        tokio::select! {
+            () = self.edge.relay.drain(self.drain.grace, self.drain.window) => {}
+            () = until(&mut stop, Stop::AtOnce) => {}
             () = self.upkeep() => {}
         }
         info!("shutting down");
-        self.edge.ready.store(false, Ordering::Relaxed);
         self.edge.relay.shut_down().await;
         for handle in handles {
             handle.stop(true).await;
@@ -238,6 +274,56 @@ impl Node {
             self.edge.metrics.run_upkeep();
         }
     }
+}
+
+/// How far a node is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Not at all.
+    Not,
+    /// Sessions get their time.
+    Drain,
+    /// No time for anybody.
+    AtOnce,
+}
+
+/// Done when it has come so far, or when nobody can say any more.
+async fn until(stop: &mut watch::Receiver<Stop>, stage: Stop) {
+    stop.wait_for(|stop| *stop >= stage).await.ok();
+}
+
+fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, StartError> {
+    if settings.redis.url.is_empty() {
+        return Ok((Arc::new(MemoryDirectory::new(rules, monotonic)), None));
+    }
+    let redis = &settings.redis;
+    let certificate_authority = match &redis.certificate_authority {
+        Some(path) => {
+            let unreadable = |source| StartError::CertificateAuthority { path: path.clone(), source };
+            Some(std::fs::read(path).map_err(unreadable)?)
+        }
+        None => None,
+    };
+    let shared = directory::redis::Settings {
+        urls: redis.url.clone(),
+        topology: match (redis.topology, &redis.sentinel_master) {
+            (RedisTopology::Sentinel, Some(master)) => Topology::Sentinel { master: master.clone() },
+            (RedisTopology::Cluster, _) => Topology::Cluster,
+            (RedisTopology::Single | RedisTopology::Sentinel, _) => Topology::Single,
+        },
+        username: redis.username.clone(),
+        password: redis.password.as_ref().map(|password| Arc::new(password.expose().clone())),
+        certificate_authority,
+        prefix: redis.prefix.clone(),
+        timeout: redis.timeout,
+    };
+    let environment = Environment {
+        clock: monotonic,
+        random: || rand::rng().random(),
+        most_known: settings.limits.sessions.saturating_mul(2),
+    };
+    let (directory, news) = RedisDirectory::start(shared, rules, environment)?;
+    Ok((directory, Some(news)))
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

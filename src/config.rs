@@ -7,6 +7,7 @@
 //! `deploy/handoff-relay.example.toml`. A test compares the three.
 
 mod args;
+mod drain;
 mod keys;
 mod layers;
 mod limits;
@@ -14,6 +15,7 @@ mod logging;
 mod network;
 mod open;
 mod print;
+mod redis;
 mod secret;
 mod server;
 mod session;
@@ -29,13 +31,15 @@ use ::config::{Config, File, FileFormat, Map, Source as _, Value};
 use serde::{Deserialize, Serialize};
 
 pub use args::Args;
+pub use drain::Drain;
 use keys::Key;
 use layers::Overrides;
 pub use limits::Limits;
 pub use logging::Log;
 pub use network::Network;
 pub use open::{Open, OpenPolicy};
-pub use secret::SecretKey;
+pub use redis::{Redis, RedisTopology};
+pub use secret::{SecretKey, SecretText};
 pub use server::{ClientAddressHeader, Server};
 pub use session::{FrameInterval, Session};
 
@@ -53,6 +57,10 @@ pub struct Settings {
     pub network: Network,
     /// Who may open sessions.
     pub open: Open,
+    /// Where nodes share their sessions.
+    pub redis: Redis,
+    /// How a node leaves.
+    pub drain: Drain,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -134,8 +142,10 @@ impl Settings {
         self.server.check()?;
         self.session.check()?;
         self.limits.check()?;
-        self.network.check()?;
+        self.network.check(&self.redis)?;
         self.open.check(&self.server)?;
+        self.redis.check()?;
+        self.drain.check()?;
         self.log.check()
     }
 }
@@ -164,7 +174,9 @@ impl Loaded {
     /// What an operator should know although nothing is wrong; `open_files` is the limit of this process.
     #[must_use]
     pub fn warnings(&self, open_files: Option<u64>) -> Vec<String> {
-        self.settings.limits.warnings(open_files)
+        let mut warnings = self.settings.limits.warnings(open_files);
+        warnings.extend(self.settings.network.warning(&self.settings.redis));
+        warnings
     }
 
     /// The effective settings as TOML that can be read back; secrets are left out, in a comment.

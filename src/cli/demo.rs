@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::exit::{Exit, Failure};
@@ -14,7 +14,7 @@ use super::narrate;
 use super::output::Output;
 use super::picture;
 use super::relays::RelayArgs;
-use crate::app::{Listeners, Node};
+use crate::app::{Listeners, Node, Stop};
 use crate::client::{
     NewApp, NewEvent, NewHandle, NewOutcome, NewSettings, OldApp, OldEvent, OldHandle, OldOutcome, OldSettings,
 };
@@ -46,7 +46,7 @@ impl Demo {
 /// A relay on a free port of this device, in a thread of its own.
 struct DemoRelay {
     url: String,
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<Stop>,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -59,13 +59,14 @@ impl DemoRelay {
         let listeners = Listeners::bind(&settings)?;
         let url = format!("ws://{}", listeners.address()?);
         let metrics = telemetry::install_metrics(SystemTime::now())?;
-        let (stop, stopped) = oneshot::channel::<()>();
+        let stop = watch::Sender::new(Stop::Not);
+        let stopping = stop.subscribe();
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let node = Node::new(&settings, metrics)?;
                 ready.send(()).ok();
-                node.run(listeners, async { drop(stopped.await) }).await?;
+                node.run(listeners, stopping).await?;
                 Ok(())
             })
         })?;
@@ -74,7 +75,7 @@ impl DemoRelay {
     }
 
     fn stop(self) -> anyhow::Result<()> {
-        self.stop.send(()).ok();
+        self.stop.send_replace(Stop::AtOnce);
         self.thread.join().map_err(|_| anyhow::anyhow!("the relay failed"))?
     }
 }

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use crate::app::{Listeners, Node};
+use crate::app::{Listeners, Node, Stop};
 use crate::config::{Args, ConfigError, Loaded, Settings};
 use crate::protocol::limits::SESSION_LIFETIME;
 use crate::telemetry;
@@ -17,11 +18,13 @@ use crate::telemetry;
 /// Run the relay (what runs without a command)
 ///
 /// Settings come from flags, then environment variables (`HANDOFF_SECTION__KEY`), then the file, then defaults.
-/// SIGTERM and Ctrl-C end it politely, SIGHUP makes it read keys and certificates again.
+/// SIGTERM lets sessions finish or sends them to other nodes (`drain.grace`, `drain.window`), a second one and Ctrl-C
+/// end it at once, SIGHUP makes it read keys and certificates again. With `--redis-url` any number of nodes are one relay.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
   handoff serve
   handoff serve --listen 0.0.0.0:8443 --open-policy jwt --jwks-file keys.json --audience handoff
+  handoff serve --redis-url redis://redis.internal:6379 --set drain.window=20s
   HANDOFF_SESSION__LIFETIME=120s handoff serve --print-config")]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -60,8 +63,10 @@ fn start(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
         let listeners = Listeners::bind(settings)?;
         let node = Node::new(settings, metrics)?;
         announce(&listeners, settings, output)?;
-        let reloading = node.reloader();
-        node.run(listeners, signals.until_stop(reloading)).await?;
+        let stop = watch::Sender::new(Stop::Not);
+        let stopping = stop.subscribe();
+        drop(actix_web::rt::spawn(signals.follow(stop, node.reloader())));
+        node.run(listeners, stopping).await?;
         Ok(())
     })
 }
@@ -113,12 +118,14 @@ impl Signals {
         })
     }
 
-    /// Done when the process is asked to end.
-    async fn until_stop(mut self, reload: impl Fn()) {
+    /// Passes on what is asked for: SIGTERM gives sessions their time, a second one does not, and neither does Ctrl-C.
+    async fn follow(mut self, stop: watch::Sender<Stop>, reload: impl Fn()) {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => stop.send_modify(|stop| {
+                    *stop = if *stop == Stop::Not { Stop::Drain } else { Stop::AtOnce };
+                }),
+                _ = self.interrupt.recv() => { stop.send_replace(Stop::AtOnce); }
                 _ = self.hangup.recv() => reload(),
             }
         }

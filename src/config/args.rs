@@ -41,6 +41,10 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", help_heading = "Settings")]
     pub audience: Option<String>,
 
+    /// Share sessions with other nodes through this Redis, such as redis://host:6379
+    #[arg(long, value_name = "URL", help_heading = "Settings")]
+    pub redis_url: Option<String>,
+
     /// Log as auto, json or text
     #[arg(long, value_name = "FORMAT", help_heading = "Settings")]
     pub log_format: Option<String>,
@@ -65,6 +69,7 @@ impl Args {
             ("--open-policy", "open.policy", &self.open_policy),
             ("--jwks-file", "open.jwks_file", &self.jwks_file),
             ("--audience", "open.audience", &self.audience),
+            ("--redis-url", "redis.url", &self.redis_url),
             ("--log-format", "log.format", &self.log_format),
             ("--log", "log.filter", &self.log_filter),
         ];

@@ -65,6 +65,16 @@ pub(super) const KEYS: &[Key] = &[
     one("open.audience", "a text, the aud of the tokens"),
     one("open.issuer", "a text, the iss of the tokens"),
     one("open.leeway", "a time such as 30s, at most 5m"),
+    list("redis.url", "a list of addresses such as redis://host:6379 or rediss://host:6379/0"),
+    one("redis.topology", "single, sentinel or cluster"),
+    one("redis.sentinel_master", "a text, the master's name"),
+    one("redis.username", "a text, an ACL user"),
+    secret("redis.password", "a text"),
+    one("redis.certificate_authority", "the name of a PEM file"),
+    one("redis.prefix", "1 to 64 letters, digits and - _ . :"),
+    one("redis.timeout", "a time such as 2s, from 100ms to 10s"),
+    one("drain.grace", "a time such as 5s, at most 180s"),
+    one("drain.window", "a time such as 15s, at most 180s"),
     one("log.format", "auto, json or text"),
     one("log.filter", "levels by target, such as info or warn,handoff_relay=debug"),
 ];
@@ -85,9 +95,17 @@ impl Key {
     }
 }
 
+/// An address may hold a password, where it does not belong.
+fn without_password(text: &str) -> String {
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://[redacted]@{host}"),
+        _ => text.to_owned(),
+    }
+}
+
 fn show(kind: &ValueKind) -> String {
     match kind {
-        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::String(text) => format!("{:?}", without_password(text)),
         ValueKind::Array(items) => {
             let items: Vec<String> = items.iter().map(|item| show(&item.kind)).collect();
             format!("[{}]", items.join(", "))

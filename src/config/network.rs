@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bad, SecretKey};
+use super::{Bad, Redis, SecretKey};
 use crate::session::network_tag::Refuse;
 
 /// Where the two phones are.
@@ -23,8 +23,20 @@ pub struct Network {
 }
 
 impl Network {
-    pub(super) fn check(&self) -> Result<(), Bad> {
+    pub(super) fn check(&self, redis: &Redis) -> Result<(), Bad> {
         let can_tell = self.refuse != Refuse::DifferentCountry || self.country_database.is_some();
-        Bad::unless(can_tell, "network.refuse", "needs network.country_database: no country would ever be known")
+        Bad::unless(can_tell, "network.refuse", "needs network.country_database: no country would ever be known")?;
+        let can_compare = self.refuse == Refuse::Nothing || redis.url.is_empty() || self.tag_key.is_some();
+        Bad::unless(
+            can_compare,
+            "network.refuse",
+            "needs network.tag_key, the same on all nodes: they could not compare",
+        )
+    }
+
+    pub(super) fn warning(&self, redis: &Redis) -> Option<String> {
+        let text = "network.tag_key is not set: when the two apps are on different nodes, old hears that the network is \
+                    unknown";
+        (!redis.url.is_empty() && self.tag_key.is_none()).then(|| text.to_owned())
     }
 }

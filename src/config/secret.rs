@@ -1,4 +1,4 @@
-//! A key in the configuration: decoded at once, zeroized, never printed.
+//! Secrets in the configuration: a key, decoded at once, and a text; zeroized, never printed.
 
 use std::fmt;
 
@@ -49,5 +49,43 @@ impl<'de> Deserialize<'de> for SecretKey {
         }
         key.copy_from_slice(&bytes);
         Ok(Self(key))
+    }
+}
+
+/// A secret text, such as a password.
+#[derive(Clone)]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// The text, for whoever must show it.
+    #[must_use]
+    pub fn expose(&self) -> &Zeroizing<String> {
+        &self.0
+    }
+}
+
+impl PartialEq for SecretText {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText([redacted])")
+    }
+}
+
+impl Serialize for SecretText {
+    /// Says only that there is one.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("[redacted]")
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        if text.is_empty() { Err(de::Error::custom("expected a text that is not empty")) } else { Ok(Self(text)) }
     }
 }

@@ -39,14 +39,6 @@ impl MemoryDirectory {
         Self { shards, hasher: RandomState::new(), rules, started_at: clock(), clock }
     }
 
-    /// Drops the records whose time is over, and gives their memory back. To be called every few seconds.
-    pub fn sweep(&self) {
-        let now = self.now();
-        for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).sweep(now);
-        }
-    }
-
     /// How many records there are, ended ones included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -95,6 +87,13 @@ impl Directory for MemoryDirectory {
 
     fn is_ready(&self) -> bool {
         true
+    }
+
+    fn sweep(&self) {
+        let now = self.now();
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).sweep(now);
+        }
     }
 }
 

@@ -65,4 +65,7 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
 
     /// Whether transitions are answered now.
     fn is_ready(&self) -> bool;
+
+    /// Drops what nobody will ask for any more. To be called every few seconds.
+    fn sweep(&self);
 }

@@ -181,6 +181,9 @@ fn admit(edge: &Edge, client: ClientAddress, session: SessionId, role: Role) -> 
     }
     let guard = edge.admission.connect(client.for_limits())?;
     if role == Role::Old && !edge.relay.registry().has_open(session) {
+        if !edge.relay.is_ready() {
+            return Err(Problem::retry_after(Kind::NotReady, BUSY_RETRY_AFTER));
+        }
         if !edge.relay.registry().has_room() {
             return Err(Problem::retry_after(Kind::Overloaded, BUSY_RETRY_AFTER));
         }
@@ -210,10 +213,12 @@ async fn healthz() -> HttpResponse {
     )
 )]
 async fn readyz(edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
-    if edge.ready.load(Ordering::Relaxed) {
+    if !edge.ready.load(Ordering::Relaxed) {
+        Err(Kind::GoingAway.into())
+    } else if edge.relay.is_ready() {
         Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n"))
     } else {
-        Err(Kind::GoingAway.into())
+        Err(Problem::retry_after(Kind::NotReady, BUSY_RETRY_AFTER))
     }
 }
 

@@ -114,12 +114,31 @@ impl Relay {
         SessionTag(u64::from_be_bytes(self.tag_key.hash("session", session.as_bytes())))
     }
 
-    /// Tells every session that the node shuts down, and waits until each has closed its connections politely.
-    pub async fn shut_down(&self) {
-        for actor in self.registry.actors() {
+    /// Lets sessions finish by themselves for the time of `grace`, and then sends the others elsewhere, evenly over
+    /// `window`, so that the other nodes are not run over.
+    pub async fn drain(&self, grace: Duration, window: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(grace) => {}
+            () = self.registry.emptied() => return,
+        }
+        let actors = self.registry.actors();
+        let pause = window.checked_div(u32::try_from(actors.len()).unwrap_or(u32::MAX)).unwrap_or_default();
+        for actor in actors {
             // A session that is gone has nobody to tell.
             actor.send(message::GoAway).await.ok();
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Tells every session that the node shuts down, and waits until each has closed its connections politely.
+    pub async fn shut_down(&self) {
+        self.drain(Duration::ZERO, Duration::ZERO).await;
+    }
+
+    /// Whether sessions can be opened, joined and resumed now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.directory.is_ready()
     }
 
     /// The sessions of this node.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::{Actor as _, Addr};
+use tokio::sync::Notify;
 
 use super::session_actor::SessionActor;
 use crate::protocol::ids::SessionId;
@@ -22,6 +23,8 @@ pub struct Registry {
     shards: [Mutex<HashMap<SessionId, Entry>>; SHARDS],
     hasher: RandomState,
     generations: AtomicU64,
+    running: AtomicUsize,
+    emptied: Notify,
     open: AtomicUsize,
     most_open: usize,
 }
@@ -42,6 +45,8 @@ impl Registry {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             generations: AtomicU64::new(0),
+            running: AtomicUsize::new(0),
+            emptied: Notify::new(),
             open: AtomicUsize::new(0),
             most_open,
         })
@@ -58,6 +63,7 @@ impl Registry {
             return entry.actor.clone();
         }
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::Relaxed);
         let entry = RegistryEntry { registry: Arc::clone(self), session, generation };
         let actor = make(entry).start();
         shard.insert(session, Entry { generation, is_open: false, actor: actor.clone() });
@@ -67,6 +73,14 @@ impl Registry {
     /// The actor of a session, if one runs here.
     pub(super) fn running(&self, session: SessionId) -> Option<Addr<SessionActor>> {
         self.shard(session).get(&session).map(|entry| entry.actor.clone())
+    }
+
+    /// Done when no session runs here.
+    pub async fn emptied(&self) {
+        let emptied = self.emptied.notified();
+        if self.running.load(Ordering::Relaxed) > 0 {
+            emptied.await;
+        }
     }
 
     /// The actors of all sessions that run here.
@@ -144,6 +158,9 @@ impl RegistryEntry {
 
 impl Drop for RegistryEntry {
     fn drop(&mut self) {
+        if self.registry.running.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.registry.emptied.notify_waiters();
+        }
         let mut shard = self.registry.shard(self.session);
         if shard.get(&self.session).is_some_and(|entry| entry.generation == self.generation) {
             shard.remove(&self.session);

@@ -59,6 +59,7 @@ pub const HANDSHAKE_REFUSALS: &[&str] = &[
     "going-away",
     "internal-error",
     "not-found",
+    "not-ready",
     "origin-not-allowed",
     "overloaded",
     "subprotocol-missing",

@@ -24,9 +24,7 @@ impl Connection {
             .set_response_timeout(Some(settings.timeout))
             .set_push_sender(push);
         Ok(match connector {
-            Connector::Single(client) => {
-                Self::One(client.get_multiplexed_async_connection_with_config(&config).await?)
-            }
+            Connector::Single(client) => Self::One(client.get_multiplexed_async_connection_with_config(&config).await?),
             Connector::Sentinel(client) => {
                 Self::One(client.lock().await.get_async_connection_with_config(&config).await?)
             }

@@ -112,11 +112,6 @@ impl RedisDirectory {
         drop(tokio::spawn(supervisor::supervise(Arc::clone(&shared), connector, push, news)));
         Ok((Arc::new(Self { shared, outbox }), receiver))
     }
-
-    /// Drops what is forgotten. To be called every few seconds.
-    pub fn sweep(&self) {
-        self.shared.known.sweep((self.shared.environment.clock)());
-    }
 }
 
 impl Directory for RedisDirectory {
@@ -132,19 +127,25 @@ impl Directory for RedisDirectory {
     fn is_ready(&self) -> bool {
         self.shared.state.is_ready()
     }
+
+    fn sweep(&self) {
+        self.shared.known.sweep((self.shared.environment.clock)());
+    }
 }
 
 impl Shared {
     async fn apply(&self, session: SessionId, transition: Transition) -> Result<Outcome, Unavailable> {
         let started = (self.environment.clock)();
         // Must not be forgotten even if nobody can be told now.
-        let unsaved = matches!(transition, Transition::Leave { .. } | Transition::End { .. }).then(|| transition.clone());
+        let unsaved =
+            matches!(transition, Transition::Leave { .. } | Transition::End { .. }).then(|| transition.clone());
         let limit = self.settings.timeout.saturating_mul(2);
         let outcome = match tokio::time::timeout(limit, self.try_apply(session, transition)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Trouble::Away),
         };
-        histogram!(telemetry::REDIS_COMMAND_DURATION).record((self.environment.clock)().saturating_duration_since(started));
+        histogram!(telemetry::REDIS_COMMAND_DURATION)
+            .record((self.environment.clock)().saturating_duration_since(started));
         outcome.map_err(|trouble| {
             self.note_trouble(&trouble);
             if let Some(transition) = unsaved {

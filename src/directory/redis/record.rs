@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Pipeline, RedisResult, Script, SetExpiry, SetOptions, ExistenceCheck};
+use redis::{ExistenceCheck, Pipeline, RedisResult, Script, SetExpiry, SetOptions};
 
 use super::connection::Connection;
 use crate::session::route::Route;
@@ -57,9 +57,8 @@ pub(super) async fn create(
     route: &Route,
     keep: Duration,
 ) -> RedisResult<bool> {
-    let options = SetOptions::default()
-        .conditional_set(ExistenceCheck::NX)
-        .with_expiration(SetExpiry::PX(millis(keep)));
+    let options =
+        SetOptions::default().conditional_set(ExistenceCheck::NX).with_expiration(SetExpiry::PX(millis(keep)));
     let mut command = redis::cmd("SET");
     command.arg(key).arg(encode(tag, route)).arg(&options);
     let answer: Option<String> = command.query_async(connection).await?;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, TlsCertificates, TlsMode};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, TlsCertificates, TlsMode,
+};
 use zeroize::Zeroizing;
 
 use super::push::Push;
@@ -45,7 +47,10 @@ pub struct Settings {
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("topology", &self.topology).field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("topology", &self.topology)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 

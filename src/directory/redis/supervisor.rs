@@ -117,7 +117,8 @@ impl Supervisor {
     /// Connects, and watches until something is wrong.
     async fn serve(&mut self, connector: &Connector, push: Push) -> Fault {
         let settings = &self.shared.settings;
-        let opened = tokio::time::timeout(settings.timeout.saturating_mul(2), Connection::open(connector, settings, push));
+        let opened =
+            tokio::time::timeout(settings.timeout.saturating_mul(2), Connection::open(connector, settings, push));
         let mut connection = match opened.await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return self.note(error),

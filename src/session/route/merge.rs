@@ -66,8 +66,11 @@ mod tests {
     }
 
     fn apply(route: &mut Option<Route>, transition: Transition, node: u8) {
-        let rules =
-            Rules { node: NodeId::from_random([node; 16]), lifetime: Duration::from_secs(180), refuse: Refuse::Nothing };
+        let rules = Rules {
+            node: NodeId::from_random([node; 16]),
+            lifetime: Duration::from_secs(180),
+            refuse: Refuse::Nothing,
+        };
         drop(Route::apply(route, transition, rules, Duration::ZERO));
     }
 
