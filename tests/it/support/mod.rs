@@ -5,6 +5,8 @@
 pub(crate) mod fault_proxy;
 pub(crate) mod messages;
 pub(crate) mod party;
+#[path = "../../support/redis_server/mod.rs"]
+pub(crate) mod redis_server;
 pub(crate) mod relay;
 pub(crate) mod socket;
 
