@@ -7,7 +7,10 @@ use redis::sentinel::{SentinelClient, SentinelServerType};
 use redis::{AsyncCommands as _, AsyncConnectionConfig};
 
 use crate::support::fault_proxy::FaultProxy;
-use crate::support::redis_server::{Cluster, Redis, RedisProcess, Sentinels, Source};
+use crate::support::redis_server::cluster::Cluster;
+use crate::support::redis_server::process::RedisProcess;
+use crate::support::redis_server::sentinel::Sentinels;
+use crate::support::redis_server::{Redis, Source};
 
 #[tokio::test]
 async fn a_server_keeps_what_it_is_told_for_one_test() {

@@ -4,20 +4,18 @@
 //! listens on loopback and ends with the value that stands for it, after a panic as well. Functions block: a client in
 //! the same single-threaded runtime waits meanwhile, unless they are `async`.
 
-mod cluster;
+pub(crate) mod cluster;
 mod container;
-mod process;
-mod sentinel;
+pub(crate) mod process;
+pub(crate) mod sentinel;
 
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-pub(crate) use cluster::Cluster;
 use container::Container;
-pub(crate) use process::RedisProcess;
+use process::RedisProcess;
 use redis::{Client, Cmd, FromRedisValue, RedisResult};
-pub(crate) use sentinel::Sentinels;
 
 /// How long anything may take that Redis does within seconds; generous, since a busy machine is no defect.
 const PATIENCE: Duration = Duration::from_secs(30);
