@@ -7,6 +7,7 @@ pub(crate) mod messages;
 pub(crate) mod party;
 pub(crate) mod relay;
 pub(crate) mod socket;
+pub(crate) mod tap;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
