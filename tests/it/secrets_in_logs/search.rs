@@ -1,6 +1,7 @@
 //! Finds secrets in a log, in every spelling that a line could give them. Knows nothing of what is secret.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use base64::Engine as _;
@@ -133,9 +134,13 @@ fn holds_code(text: &str, code: &str) -> bool {
 
 /// How a program could print bytes.
 fn spellings(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let each = |spell: &dyn Fn(u8) -> String, between: &str| {
-        let parts: Vec<String> = bytes.iter().map(|byte| spell(*byte)).collect();
-        parts.join(between).into_bytes()
+    let each = |spell: fn(&mut String, u8) -> std::fmt::Result, between: &str| {
+        let mut text = String::with_capacity(8 * bytes.len());
+        for (at, byte) in bytes.iter().enumerate() {
+            text.push_str(if at == 0 { "" } else { between });
+            spell(&mut text, *byte).unwrap();
+        }
+        text.into_bytes()
     };
     // The last letter of base64 holds bits of what follows, too.
     let base64 = |engine: &dyn Fn(&[u8]) -> String| {
@@ -143,25 +148,25 @@ fn spellings(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         text.truncate(bytes.len() * 8 / 6);
         text
     };
-    let percent = |byte: u8| {
+    let percent = |text: &mut String, byte: u8| {
         let is_plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        if is_plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+        if is_plain { text.write_char(char::from(byte)) } else { write!(text, "%{byte:02X}") }
     };
     let mut spellings = vec![
         ("raw", bytes.to_vec()),
-        ("hex", each(&|byte| format!("{byte:02x}"), "")),
-        ("HEX", each(&|byte| format!("{byte:02X}"), "")),
-        ("hex with spaces", each(&|byte| format!("{byte:02x}"), " ")),
-        ("hex with colons", each(&|byte| format!("{byte:02x}"), ":")),
-        ("a list of hex", each(&|byte| format!("{byte:x}"), ", ")),
-        ("a list of 0x", each(&|byte| format!("{byte:#04x}"), ", ")),
-        ("a list", each(&|byte| byte.to_string(), ", ")),
-        ("a dense list", each(&|byte| byte.to_string(), ",")),
+        ("hex", each(|text, byte| write!(text, "{byte:02x}"), "")),
+        ("HEX", each(|text, byte| write!(text, "{byte:02X}"), "")),
+        ("hex with spaces", each(|text, byte| write!(text, "{byte:02x}"), " ")),
+        ("hex with colons", each(|text, byte| write!(text, "{byte:02x}"), ":")),
+        ("a list of hex", each(|text, byte| write!(text, "{byte:x}"), ", ")),
+        ("a list of 0x", each(|text, byte| write!(text, "{byte:#04x}"), ", ")),
+        ("a list", each(|text, byte| write!(text, "{byte}"), ", ")),
+        ("a dense list", each(|text, byte| write!(text, "{byte}"), ",")),
         ("base64", base64(&|bytes| STANDARD_NO_PAD.encode(bytes))),
         ("base64url", base64(&|bytes| URL_SAFE_NO_PAD.encode(bytes))),
-        ("percent-encoded", each(&percent, "")),
-        ("percent-encoded throughout", each(&|byte| format!("%{byte:02X}"), "")),
-        ("percent-encoded in lower case", each(&|byte| format!("%{byte:02x}"), "")),
+        ("percent-encoded", each(percent, "")),
+        ("percent-encoded throughout", each(|text, byte| write!(text, "%{byte:02X}"), "")),
+        ("percent-encoded in lower case", each(|text, byte| write!(text, "%{byte:02x}"), "")),
         ("escaped", bytes.escape_ascii().to_string().into_bytes()),
     ];
     let text = String::from_utf8_lossy(bytes);
