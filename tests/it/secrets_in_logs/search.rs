@@ -18,6 +18,9 @@ pub(super) const LEAST_BYTES: usize = 6;
 /// Of long data, the first and last pieces.
 const PIECES_AT_AN_END: usize = 8;
 
+/// Of one kind.
+const MOST_TOLD: usize = 3;
+
 type Key = [u8; LEAST_BYTES];
 
 /// What must not be found.
@@ -87,18 +90,22 @@ impl Secrets {
     /// Which secrets stand in a log, and how they are spelled there.
     pub(crate) fn found_in(&self, log: &str) -> Vec<String> {
         let text = [log, &unescaped(log)].join("\n");
-        let bytes = text.as_bytes();
-        let keys: HashSet<Key> = bytes.windows(LEAST_BYTES).map(|key| key.try_into().unwrap()).collect();
-        let holds = |spelling: &[u8]| {
-            spelling.first_chunk().is_some_and(|key| keys.contains(key))
-                && bytes.windows(spelling.len()).any(|window| window == spelling)
+        let keys: HashSet<Key> = text.as_bytes().windows(LEAST_BYTES).map(|key| key.try_into().unwrap()).collect();
+        let holds = |spelling: &str| {
+            spelling.as_bytes().first_chunk().is_some_and(|key| keys.contains(key)) && text.contains(spelling)
         };
         let mut found = Vec::new();
+        let mut told: HashMap<&str, usize> = HashMap::new();
         for (piece, name) in &self.pieces {
-            let spelled = spellings(piece).into_iter().filter(|(_, spelling)| holds(spelling));
-            found.extend(spelled.map(|(how, spelling)| format!("{name} ({how}): {}", spelling.escape_ascii())));
+            // A few tell what is wrong; thousands only take long.
+            let told = told.entry(name).or_default();
+            if *told < MOST_TOLD {
+                let spelled: Vec<_> = spellings(piece).into_iter().filter(|(_, spelling)| holds(spelling)).collect();
+                *told += usize::from(!spelled.is_empty());
+                found.extend(spelled.into_iter().map(|(how, spelling)| format!("{name} ({how}): {spelling}")));
+            }
         }
-        let literals = self.literals.iter().filter(|(spelling, _)| holds(spelling.as_bytes()));
+        let literals = self.literals.iter().filter(|(spelling, _)| holds(spelling));
         found.extend(literals.map(|(spelling, name)| format!("{name}: {spelling}")));
         found.extend(self.codes.iter().filter(|code| holds_code(&text, code)).map(|code| format!("check code {code}")));
         found.sort();
@@ -133,18 +140,18 @@ fn holds_code(text: &str, code: &str) -> bool {
 }
 
 /// How a program could print bytes.
-fn spellings(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+fn spellings(bytes: &[u8]) -> Vec<(&'static str, String)> {
     let each = |spell: fn(&mut String, u8) -> std::fmt::Result, between: &str| {
         let mut text = String::with_capacity(8 * bytes.len());
         for (at, byte) in bytes.iter().enumerate() {
             text.push_str(if at == 0 { "" } else { between });
             spell(&mut text, *byte).unwrap();
         }
-        text.into_bytes()
+        text
     };
     // The last letter of base64 holds bits of what follows, too.
     let base64 = |engine: &dyn Fn(&[u8]) -> String| {
-        let mut text = engine(bytes).into_bytes();
+        let mut text = engine(bytes);
         text.truncate(bytes.len() * 8 / 6);
         text
     };
@@ -153,7 +160,7 @@ fn spellings(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         if is_plain { text.write_char(char::from(byte)) } else { write!(text, "%{byte:02X}") }
     };
     let mut spellings = vec![
-        ("raw", bytes.to_vec()),
+        ("as text", String::from_utf8_lossy(bytes).into_owned()),
         ("hex", each(|text, byte| write!(text, "{byte:02x}"), "")),
         ("HEX", each(|text, byte| write!(text, "{byte:02X}"), "")),
         ("hex with spaces", each(|text, byte| write!(text, "{byte:02x}"), " ")),
@@ -167,12 +174,11 @@ fn spellings(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("percent-encoded", each(percent, "")),
         ("percent-encoded throughout", each(|text, byte| write!(text, "%{byte:02X}"), "")),
         ("percent-encoded in lower case", each(|text, byte| write!(text, "%{byte:02x}"), "")),
-        ("escaped", bytes.escape_ascii().to_string().into_bytes()),
+        ("escaped", bytes.escape_ascii().to_string()),
     ];
-    let text = String::from_utf8_lossy(bytes);
     if !bytes.is_ascii() {
-        spellings.push(("as text", text.as_bytes().to_vec()));
-        spellings.push(("as escaped text", text.escape_debug().to_string().into_bytes()));
+        let text = String::from_utf8_lossy(bytes).escape_debug().to_string();
+        spellings.push(("as escaped text", text));
     }
     spellings
 }
@@ -200,7 +206,6 @@ mod tests {
                 if how.starts_with("base64") && part.len() == 27 {
                     continue;
                 }
-                let spelling = String::from_utf8_lossy(&spelling).into_owned();
                 for line in [format!("message={spelling}"), serde_json::json!({ "message": spelling }).to_string()] {
                     let log = format!("{}{line}\n{}", innocent(), innocent());
                     let found = secrets.found_in(&log);
