@@ -115,7 +115,7 @@ async fn a_leak_in_a_real_log_is_found() {
         assert_eq!(secrets.found_in(&log), [""; 0]);
         let hex: String = proof.iter().map(|byte| format!("{byte:02x}")).collect();
         let leaks = [
-            format!("{}", transfer.session),
+            transfer.session.clone(),
             transfer.session.replace('-', ""),
             base64url(&transfer.public_key),
             format!("{:?}", transfer.open().to_string()),

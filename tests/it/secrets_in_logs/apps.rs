@@ -72,7 +72,7 @@ impl<'a> Phones<'a> {
         Self { relays: RelayList::new().with(NonZeroU8::MIN, RelayUrl::parse(url).unwrap()), secrets }
     }
 
-    async fn old(&mut self) -> (OldHandle, QrPayload) {
+    async fn show(&mut self) -> (OldHandle, QrPayload) {
         let settings = OldSettings::new(RelayRef::Listed(NonZeroU8::MIN), DeviceInfo::new("Old-Phone", "1.0").unwrap());
         let app = OldApp::new(self.relays.clone(), Connector::plain());
         let mut old = app.start(settings, Credential::new(credential())).unwrap();
@@ -82,7 +82,7 @@ impl<'a> Phones<'a> {
         (old, payload)
     }
 
-    fn new(&mut self, payload: QrPayload) -> NewHandle {
+    fn scan(&mut self, payload: QrPayload) -> NewHandle {
         let key = DeviceKey::generate(&mut rand::rng());
         self.secrets.add("device key", &key.public()[1..]);
         self.secrets.add("name of a device", "Old-Phone");
@@ -93,8 +93,8 @@ impl<'a> Phones<'a> {
 
     /// As far as the code is shown and asked for.
     async fn until_code(&mut self) -> (OldHandle, NewHandle, CheckCode) {
-        let (mut old, payload) = self.old().await;
-        let mut new = self.new(payload);
+        let (mut old, payload) = self.show().await;
+        let mut new = self.scan(payload);
         let shown = new.next_event_where(|event| matches!(event, NewEvent::ShowCode(_))).await;
         let Some(NewEvent::ShowCode(code)) = shown else { panic!("{shown:?}") };
         self.secrets.add_code(&code.to_string());
@@ -123,11 +123,11 @@ impl<'a> Phones<'a> {
     }
 
     async fn scan_twice(&mut self) {
-        let (mut old, payload) = self.old().await;
-        let mut new = self.new(payload.clone());
+        let (mut old, payload) = self.show().await;
+        let mut new = self.scan(payload.clone());
         new.next_event_where(|event| *event == NewEvent::Joined).await.unwrap();
         old.next_event_where(|event| matches!(event, OldEvent::PeerJoined { .. })).await.unwrap();
-        let another = self.new(payload);
+        let another = self.scan(payload);
         expect_end(old, another, [closed(ScannedTwice); 2]).await;
         assert_eq!(new.join().await, NewOutcome::Ended(closed(ScannedTwice)));
     }

@@ -238,7 +238,7 @@ mod tests {
         let mut secrets = Secrets::default();
         secrets.add_address(address);
         let mapped = address.to_ipv6_mapped();
-        let spelled = [format!("peer=127.77.1.23:443"), format!("{mapped}"), format!("{:?}", address.octets())];
+        let spelled = ["peer=127.77.1.23:443".to_owned(), mapped.to_string(), format!("{:?}", address.octets())];
         for line in spelled.iter().chain(&[format!("{:x}", u32::from(address)), u32::from(address).to_string()]) {
             assert!(!secrets.found_in(line).is_empty(), "{line}");
         }

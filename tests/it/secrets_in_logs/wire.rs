@@ -1,6 +1,8 @@
 //! Reads from a recorded connection what was secret in it: everything that the app has sent, but the few words that
 //! every app says; and the payloads that the relay passed on.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use handoff_relay::protocol::close::CloseReason;
@@ -100,7 +102,7 @@ fn split_head(stream: &[u8]) -> (&[u8], &[u8]) {
     stream.split_at(end)
 }
 
-/// Every part of the target, and every value of a header, of whatever was sent as a request.
+/// Every part of the target, and every value of a header, of whatever was sent as a request; but the relay's own name.
 fn tell_request(head: &[u8], secrets: &mut Secrets) {
     let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     for word in lines.next().unwrap_or_default().split(|byte| *byte == b' ') {
@@ -109,9 +111,17 @@ fn tell_request(head: &[u8], secrets: &mut Secrets) {
             tell_session(part, secrets);
         }
     }
-    for line in lines {
+    for line in lines.filter(|line| !line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"host:"))) {
         let value = line.iter().position(|byte| *byte == b':').map_or(line, |colon| &line[colon + 1..]);
         add("header", value.trim_ascii(), secrets);
+        for part in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            add("part of a header", part, secrets);
+            match std::str::from_utf8(part).ok().and_then(|text| text.parse().ok()) {
+                Some(IpAddr::V4(address)) => secrets.add_address(address),
+                Some(IpAddr::V6(address)) => secrets.add("address", address.octets()),
+                None => {}
+            }
+        }
     }
 }
 
