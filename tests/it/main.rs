@@ -31,6 +31,8 @@ mod network;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
+mod redis_server;
+#[cfg(test)]
 mod secrets_in_logs;
 #[cfg(test)]
 mod shutdown;

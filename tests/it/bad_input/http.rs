@@ -81,7 +81,7 @@ pub(super) const ROWS: &[Row] = &[
     row("an id of another variant", |_| for_id("0f0e0d0c-0b0a-4908-0706-050403020100"), Problem(400, "bad-session-id")),
     row("the nil id", |_| for_id("00000000-0000-0000-0000-000000000000"), Problem(400, "bad-session-id")),
     row("an id that is too long", |t| for_id(&t.session.repeat(100)), Problem(400, "bad-session-id")),
-    row("an id that is text", |_| for_id("session"), Problem(400, "bad-session-id")),
+    row("an id that is text", |_| for_id("no-id-but-text"), Problem(400, "bad-session-id")),
     row("an id that is not UTF-8", |_| for_id("%ff%fe"), Problem(400, "bad-session-id")),
     row("an unknown path", |_| to("/admin"), Problem(404, "not-found")),
     row("path traversal", |_| to("/v1/sessions/../../etc/passwd"), Problem(404, "not-found")),

@@ -3,9 +3,9 @@
 use handoff_relay::protocol::Role::{self, New, Old};
 use handoff_relay::protocol::close::CloseReason;
 
+use crate::secrets_in_logs::watched::Watched;
 use crate::support::messages::{Transfer, random_session};
 use crate::support::party::{Pair, Party};
-use crate::support::relay::Relay;
 use crate::support::socket::{Handshake, Response, Socket};
 
 /// One limit, and what whoever is over it hears.
@@ -61,7 +61,7 @@ const ROWS: &[Row] = &[
 #[tokio::test]
 async fn whoever_is_over_a_limit_hears_when_to_come_back_and_whoever_is_in_stays() {
     for row in ROWS {
-        let relay = Relay::start(row.settings);
+        let relay = Watched::start(row.settings);
         let (count, role) = row.before;
         let mut pairs = Vec::new();
         let mut silent = Vec::new();
@@ -95,11 +95,12 @@ async fn whoever_is_over_a_limit_hears_when_to_come_back_and_whoever_is_in_stays
         }
         drop(pairs);
         assert!(!relay.log().contains("panicked"));
+        relay.expect_no_secret_in_the_log().await;
     }
     println!("limits: {} rows", ROWS.len());
 }
 
-async fn knock(relay: &Relay, role: Role) -> Response {
+async fn knock(relay: &Watched, role: Role) -> Response {
     let mut socket = Socket::connect(relay.address()).await;
     socket.send(&Handshake::new(&random_session(), role).bytes()).await;
     socket.response().await.expect("an answer")
@@ -107,7 +108,7 @@ async fn knock(relay: &Relay, role: Role) -> Response {
 
 #[tokio::test]
 async fn a_place_that_is_given_up_is_free_again() {
-    let relay = Relay::start(&["limits.sessions=1", "limits.connections=3", "limits.connections_per_address=3"]);
+    let relay = Watched::start(&["limits.sessions=1", "limits.connections=3", "limits.connections_per_address=3"]);
     for _ in 0..3 {
         let pair = Pair::joined(relay.address(), Transfer::usual()).await;
         assert_eq!(knock(&relay, Old).await.status, 503);
@@ -119,7 +120,7 @@ async fn a_place_that_is_given_up_is_free_again() {
 
 #[tokio::test]
 async fn of_two_apps_that_connect_for_the_last_place_one_gets_it_and_one_hears_when_to_come_back() {
-    let relay = Relay::start(&["limits.sessions=1"]);
+    let relay = Watched::start(&["limits.sessions=1"]);
     let (first, second) = (Transfer::usual(), Transfer::usual());
     let mut sockets = Vec::new();
     for transfer in [&first, &second] {
@@ -133,11 +134,13 @@ async fn of_two_apps_that_connect_for_the_last_place_one_gets_it_and_one_hears_w
     let ending = late.socket.until_end().await;
     assert!(ending.is(CloseReason::Overloaded), "{ending:?}");
     assert!(ending.ended.unwrap()["retry_after_ms"].as_u64().unwrap() > 0);
+    drop(early);
+    relay.expect_no_secret_in_the_log().await;
 }
 
 #[tokio::test]
 async fn an_allowed_origin_is_let_in() {
-    let relay = Relay::start(&["server.allowed_origins=https://app.example,https://other.example"]);
+    let relay = Watched::start(&["server.allowed_origins=https://app.example,https://other.example"]);
     let transfer = Transfer::usual();
     let handshake = Handshake::new(&transfer.session, Old).with("Origin", "https://other.example");
     let mut old = Party::connect_with(relay.address(), Old, &handshake, &transfer.open()).await;
@@ -146,7 +149,7 @@ async fn an_allowed_origin_is_let_in() {
 
 #[tokio::test]
 async fn whoever_comes_after_the_end_of_its_time_hears_that_it_has_expired() {
-    let relay = Relay::start(&["session.lifetime=2s", "session.frame_intervals=1s,static"]);
+    let relay = Watched::start(&["session.lifetime=2s", "session.frame_intervals=1s,static"]);
     let transfer = Transfer::random(2000, 1000);
     let mut pair = Pair::joined(relay.address(), transfer).await;
     for role in Role::BOTH {
@@ -157,4 +160,5 @@ async fn whoever_comes_after_the_end_of_its_time_hears_that_it_has_expired() {
     for (role, message) in first_words.into_iter().chain(resumes) {
         pair.party(role, &message).await.hear_end(CloseReason::Expired).await;
     }
+    relay.expect_no_secret_in_the_log().await;
 }

@@ -67,10 +67,10 @@ fn open_with_interval(t: &Transfer, interval_ms: u64, frames: usize) -> Vec<u8> 
 }
 
 pub(super) const BEFORE_JOINING: &[Row] = &[
-    stranger("data before opening", Scene::Nobody, Old, |_| binary(b"data"), UnexpectedData, Nobody),
-    stranger("data before joining", Waiting, New, |_| binary(b"data"), UnexpectedData, Survive),
+    stranger("data before opening", Scene::Nobody, Old, |_| binary(b"data of an app"), UnexpectedData, Nobody),
+    stranger("data before joining", Waiting, New, |_| binary(b"data of an app"), UnexpectedData, Survive),
     stranger("garbage data before joining", Joined, New, |_| binary(&[0xa5; 60_000]), UnexpectedData, Survive),
-    insider("data while old waits", Waiting, Old, |_| binary(b"data"), UnexpectedData),
+    insider("data while old waits", Waiting, Old, |_| binary(b"data of an app"), UnexpectedData),
     stranger("a join by the old app", Waiting, Old, |t| say(&t.join(0)), UnexpectedMessage, Survive),
     stranger("an open by the new app", Scene::Nobody, New, |t| say(&t.open()), UnexpectedMessage, Nobody),
     stranger("a cancel before opening", Scene::Nobody, Old, |_| say(&cancel("user")), UnexpectedMessage, Nobody),

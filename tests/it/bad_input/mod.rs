@@ -7,6 +7,7 @@
 mod http;
 mod limits;
 mod messages;
+mod misplaced;
 mod play;
 mod wire;
 
@@ -98,13 +99,21 @@ enum Fate {
 }
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    [http::ROWS, wire::ROWS, messages::BEFORE_JOINING, messages::IN_A_SESSION, messages::MALFORMED, play::ROWS]
-        .into_iter()
-        .flatten()
+    [
+        http::ROWS,
+        wire::ROWS,
+        messages::BEFORE_JOINING,
+        messages::IN_A_SESSION,
+        messages::MALFORMED,
+        misplaced::ROWS,
+        play::ROWS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The limits are another table's subject, and no part of this one.
-const SETTINGS: &[&str] = &[
+pub(crate) const SETTINGS: &[&str] = &[
     "session.frame_intervals=1s,5s,static",
     "server.allowed_origins=https://app.example",
     "limits.connections_per_address=10000",
@@ -143,10 +152,10 @@ async fn bad_input_is_refused_with_its_reason_and_harms_nobody_else() {
 
 /// The first run fills pools and caches of the allocator; what a second run adds would be a leak.
 async fn run_twice(relay: &Relay) -> usize {
-    run_table(relay).await;
+    run_table(relay.address()).await;
     let (files, memory) = at_rest(relay).await;
     let started = Instant::now();
-    let count = run_table(relay).await;
+    let count = run_table(relay.address()).await;
     let took = started.elapsed();
     let (files_after, memory_after) = at_rest(relay).await;
     println!("bad input: {count} rows in {took:.1?}; relay CPU {:.1?} in two runs", relay.cpu_time());
@@ -174,8 +183,8 @@ async fn at_rest(relay: &Relay) -> (usize, u64) {
     (relay.open_files(), relay.resident_bytes())
 }
 
-async fn run_table(relay: &Relay) -> usize {
-    let address = relay.address();
+/// Runs every row once; how many there are.
+pub(crate) async fn run_table(address: std::net::SocketAddr) -> usize {
     let places = std::sync::Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for row in rows() {

@@ -33,7 +33,7 @@ fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
 
 pub(super) const ROWS: &[Row] = &[
     stranger("an unmasked frame", |_| unmasked(FIN | TEXT, b"{}"), ProtocolError),
-    insider("an unmasked frame in a session", |_| unmasked(FIN | BINARY, b"data"), ProtocolError),
+    insider("an unmasked frame in a session", |_| unmasked(FIN | BINARY, b"data of an app"), ProtocolError),
     stranger("reserved bit 1", |_| frame(FIN | 0x40 | TEXT, b"{}"), ProtocolError),
     stranger("reserved bit 2", |_| frame(FIN | 0x20 | TEXT, b"{}"), ProtocolError),
     insider("reserved bit 3", |_| frame(FIN | 0x10 | BINARY, b"{}"), ProtocolError),
@@ -55,11 +55,17 @@ pub(super) const ROWS: &[Row] = &[
     stranger("a close frame whose text is not UTF-8", |_| frame(FIN | CLOSE, b"\x03\xe8\xff\xfe"), ProtocolError),
     stranger("a close frame with a code that is no code", |_| frame(FIN | CLOSE, &5_u16.to_be_bytes()), ProtocolError),
     stranger("a first fragment of text", |_| frame(TEXT, b"{\"type\":"), Fragmented),
-    insider("a first fragment of data", |_| frame(BINARY, b"data"), Fragmented),
+    insider("a first fragment of data", |_| frame(BINARY, b"data of an app"), Fragmented),
     stranger("a continuation of nothing", |_| frame(FIN, b"more"), Fragmented),
     insider(
         "fragments without end",
-        |_| [frame(BINARY, b"data")].into_iter().chain((0..10_000).map(|_| frame(0, b"more"))).flatten().collect(),
+        |_| {
+            [frame(BINARY, b"data of an app")]
+                .into_iter()
+                .chain((0..10_000).map(|_| frame(0, b"more")))
+                .flatten()
+                .collect()
+        },
         Fragmented,
     ),
     insider("a data frame that is announced as one byte too large", |_| header(FIN | BINARY, 65_537), TooLarge),
@@ -78,7 +84,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "data after a violation",
         scene: Joined,
-        attack: Insider(Old, |_| [frame(BINARY, b"half"), binary(b"data"), text(&complete().to_string())].concat()),
+        attack: Insider(Old, |_| {
+            [frame(BINARY, b"half of it"), binary(b"data of an app"), text(&complete().to_string())].concat()
+        }),
         answer: Close(Fragmented),
         bystanders: Survive,
     },

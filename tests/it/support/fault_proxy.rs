@@ -106,6 +106,17 @@ impl FaultProxy {
         *self.shared.faults.lock().unwrap() = faults;
     }
 
+    /// Cuts every connection, and those that come: the other side is gone until [`Self::heal`].
+    pub(crate) fn cut_off(&self) {
+        self.set(Faults { refuses: true, ..Faults::default() });
+        self.cut_all();
+    }
+
+    /// Breaks nothing from now on.
+    pub(crate) fn heal(&self) {
+        self.set(Faults::default());
+    }
+
     /// Cuts every connection, with a reset.
     pub(crate) fn cut_all(&self) {
         self.orders.send_modify(|orders| orders.cuts += 1);
@@ -127,6 +138,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, orders: watch::Sende
     while let Ok((client, _)) = listener.accept().await {
         *shared.connections.lock().unwrap() += 1;
         while connections.try_join_next().is_some() {}
+        // Before the faults: whoever is told to refuse and then to cut misses no connection.
+        let began = *orders.borrow();
         let faults = shared.faults.lock().unwrap().clone();
         if faults.refuses {
             reset(&client);
@@ -134,7 +147,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, orders: watch::Sende
         }
         let draw = |range: Option<Range<u64>>| range.map(|range| shared.rng.lock().unwrap().random_range(range));
         let (up, down) = (draw(faults.cut_up_after), draw(faults.cut_down_after));
-        connections.spawn(carry(client, Arc::clone(&shared), up, down, faults.delay, orders.subscribe()));
+        connections.spawn(carry(client, Arc::clone(&shared), up, down, faults.delay, began, orders.subscribe()));
     }
 }
 
@@ -144,12 +157,12 @@ async fn carry(
     up: Option<u64>,
     down: Option<u64>,
     delay: Duration,
+    began: Orders,
     orders: watch::Receiver<Orders>,
 ) {
     let Ok(mut relay) = TcpStream::connect(shared.relay).await else { return reset(&client) };
     client.set_nodelay(true).ok();
     relay.set_nodelay(true).ok();
-    let began = *orders.borrow();
     let shared = &*shared;
     let upwards = Flow { shared, budget: up, delay, began, orders: orders.clone(), obeys_half_close: true };
     let downwards = Flow { shared, budget: down, delay, began, orders, obeys_half_close: false };

@@ -5,8 +5,11 @@
 pub(crate) mod fault_proxy;
 pub(crate) mod messages;
 pub(crate) mod party;
+#[path = "../../support/redis_server/mod.rs"]
+pub(crate) mod redis_server;
 pub(crate) mod relay;
 pub(crate) mod socket;
+pub(crate) mod tap;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};

@@ -1,0 +1,89 @@
+//! A Redis server in a container of its own, removed in the end.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use testcontainers::core::{IntoContainerPort as _, WaitFor};
+use testcontainers::runners::AsyncRunner as _;
+use testcontainers::{GenericImage, ImageExt as _, TestcontainersError};
+use tokio::sync::oneshot;
+
+/// Redis's port inside.
+const PORT: u16 = 6379;
+
+/// A running container.
+pub(super) struct Container {
+    address: SocketAddr,
+    /// An engine of the user may publish the port on all addresses of the machine.
+    password: String,
+    /// Dropped to end it.
+    end: Option<oneshot::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Container {
+    /// Starts one. The thread that keeps it has a runtime of its own, so that tests with and without one may ask.
+    pub(super) fn start(image: &'static str) -> Self {
+        let password = format!("{:032x}", rand::random::<u128>());
+        let (end, ended) = oneshot::channel();
+        let (sender, started) = mpsc::channel();
+        let secret = password.clone();
+        let keeper = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(keep(image, &secret, &sender, ended));
+        });
+        let address = started.recv().unwrap().unwrap_or_else(|problem| panic!("no container of {image}: {problem}"));
+        Self { address, password, end: Some(end), keeper: Some(keeper) }
+    }
+
+    /// How clients reach it.
+    pub(super) fn url(&self) -> String {
+        format!("redis://:{}@{}/", self.password, self.address)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.end = None;
+        self.keeper.take().into_iter().for_each(|keeper| keeper.join().unwrap_or_default());
+    }
+}
+
+impl fmt::Debug for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Container").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+async fn keep(
+    image: &str,
+    password: &str,
+    started: &mpsc::Sender<Result<SocketAddr, TestcontainersError>>,
+    ended: oneshot::Receiver<()>,
+) {
+    let (name, tag) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((image, "latest"));
+    let image = GenericImage::new(name, tag)
+        .with_exposed_port(PORT.tcp())
+        .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"))
+        .with_cmd(["--save", "", "--appendonly", "no", "--requirepass", password]);
+    let container = match image.start().await {
+        Ok(container) => container,
+        Err(problem) => return started.send(Err(problem)).unwrap(),
+    };
+    let port = container.get_host_port_ipv4(PORT).await;
+    let address = match (container.get_host().await, port) {
+        (Ok(host), Ok(port)) => Ok((ip(&host.to_string()), port).into()),
+        (Err(problem), _) | (_, Err(problem)) => Err(problem),
+    };
+    started.send(address).unwrap();
+    ended.await.ok();
+    container.rm().await.ok();
+}
+
+/// The engine's host; ports are published for version 4 only.
+fn ip(host: &str) -> IpAddr {
+    let mut addresses = (host, PORT).to_socket_addrs().into_iter().flatten().map(|address| address.ip());
+    addresses.find(IpAddr::is_ipv4).unwrap_or(Ipv4Addr::LOCALHOST.into())
+}
