@@ -1,6 +1,7 @@
 //! Two real client machines, the real session core and a lossy link between them, under simulated time: whole
 //! transfers without a socket or a second of waiting.
 
+mod half_open;
 mod world;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use handoff_relay::protocol::close::CloseReason;
 use handoff_relay::protocol::limits::{CHECK_CODE_TIMEOUT, MAX_CREDENTIAL_BYTES, MAX_RESUMES};
 use handoff_relay::session::Note;
 
+use half_open::HalfOpen;
 use world::{Cuts, Person, World};
 
 fn delivered(world: World, credential: &[u8]) -> World {
@@ -66,6 +68,32 @@ fn any_random_losses_are_survived() {
         simulated += world.elapsed();
     }
     println!("{} transfers, {lost} cuts, {resumed} resumes, {simulated:?} of simulated time", seeds.count());
+}
+
+#[test]
+fn connections_that_die_without_a_word_are_survived_on_either_side() {
+    let first = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let seeds = first.map_or(20_000..20_400, |seed| seed..seed + 1);
+    for most in [1, 2, 4] {
+        let (mut dead, mut resumed, mut unconfirmed) = (0, 0, 0);
+        for seed in seeds.clone() {
+            let credential = vec![7; usize::try_from(seed * 7919 % 20_000).unwrap()];
+            let scans_after = Duration::from_millis(seed * 7919 % 30_000);
+            let person = Person { scans_after, ..Person::careful() };
+            let mut world = World::new(seed, &credential, Cuts::None, person);
+            world.half_open = HalfOpen::at_most(most, seed);
+            let world = delivered(world, &credential);
+            dead += world.half_open.count();
+            resumed += resumes(&world);
+            unconfirmed += usize::from(
+                !world.notes.iter().any(|note| matches!(note, Note::Ended { reason: CloseReason::Completed, .. })),
+            );
+        }
+        let transfers = seeds.clone().count();
+        println!(
+            "{transfers} transfers, {dead} dead connections, {resumed} resumes, {unconfirmed} not confirmed to new"
+        );
+    }
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handoff_relay::client::{
-    Machine, NewEvent, NewOutcome, NewSettings, NewTransfer, OldEvent, OldOutcome, OldSettings, OldTransfer, Step,
-    Transmit,
+    EndReason, Machine, NewEvent, NewOutcome, NewSettings, NewTransfer, OldEvent, OldOutcome, OldSettings, OldTransfer,
+    Step, Transmit,
 };
 use handoff_relay::crypto::{CheckCode, Credential, DeviceInfo, DeviceKey};
 use handoff_relay::protocol::Role;
+use handoff_relay::protocol::close::CloseReason;
 use handoff_relay::protocol::limits::SESSION_LIFETIME;
 use handoff_relay::protocol::message::{ClientMessage, ServerMessage};
 use handoff_relay::protocol::qr::{QrPayload, RelayRef};
@@ -18,6 +19,8 @@ use handoff_relay::session::route::Route;
 use handoff_relay::session::{ConnectionId, Note, Output, Session, Settings};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+
+use super::half_open::HalfOpen;
 
 /// One way, one hop.
 const LATENCY: Duration = Duration::from_millis(40);
@@ -76,6 +79,7 @@ enum Down {
     Text(String),
     Binary(Bytes),
     Ping,
+    Pong,
 }
 
 /// One app, and the connection it has or is making.
@@ -83,6 +87,13 @@ enum Down {
 struct Phone<M> {
     machine: M,
     connection: Option<ConnectionId>,
+}
+
+impl<M> Phone<M> {
+    /// The connection to send this over; after a close it is no longer the machine's.
+    fn connection_for(&mut self, transmit: &Transmit) -> Option<ConnectionId> {
+        if *transmit == Transmit::Close { self.connection.take() } else { self.connection }
+    }
 }
 
 #[derive(Debug)]
@@ -97,6 +108,7 @@ pub(super) struct World {
     now: Instant,
     rng: StdRng,
     cuts: Cuts,
+    pub(super) half_open: HalfOpen,
     person: Person,
     old: Phone<OldTransfer<StdRng>>,
     new: Option<Phone<NewTransfer<StdRng>>>,
@@ -136,6 +148,7 @@ impl World {
             now,
             rng: StdRng::seed_from_u64(seed),
             cuts,
+            half_open: HalfOpen::at_most(0, seed),
             person,
             old: Phone { machine, connection: None },
             new: None,
@@ -164,9 +177,7 @@ impl World {
             self.advance();
         }
         let old = std::mem::replace(&mut self.old, Self::new(0, b"", Cuts::None, self.person).old).machine;
-        let new = self.new.take().map_or(NewOutcome::from(handoff_relay::client::EndReason::Cancelled), |phone| {
-            phone.machine.into_outcome()
-        });
+        let new = self.new.take().map_or(NewOutcome::from(EndReason::Cancelled), |phone| phone.machine.into_outcome());
         (self, old.into_outcome(), new)
     }
 
@@ -207,6 +218,9 @@ impl World {
                 self.with_app(role, |app| app.handle_connected(now), |app| app.handle_connected(now));
                 self.maybe_cut(id);
             }
+            Arrival::AtRelay(id, Transmit::Close) if self.half_open.swallows_up(id) => drop(self.roles.remove(&id)),
+            Arrival::AtRelay(id, _) | Arrival::LostAtRelay(id) if self.half_open.swallows_up(id) => {}
+            Arrival::AtApp(id, _) | Arrival::LostAtApp(id, _) if self.half_open.swallows_down(id) => {}
             Arrival::AtRelay(id, transmit) if self.roles.contains_key(&id) => {
                 self.steps += 1;
                 match transmit {
@@ -214,6 +228,10 @@ impl World {
                         self.session.handle_message(id, ClientMessage::decode(&text).unwrap(), now);
                     }
                     Transmit::Binary(frame) => self.session.handle_data(id, frame, now),
+                    Transmit::Ping => {
+                        self.session.handle_heartbeat(id, now);
+                        self.later(LATENCY, Arrival::AtApp(id, Down::Pong));
+                    }
                     Transmit::Close => {
                         self.roles.remove(&id);
                         self.session.handle_disconnect(id);
@@ -221,7 +239,7 @@ impl World {
                 }
                 self.maybe_cut(id);
             }
-            Arrival::AtApp(id, down) if self.roles.contains_key(&id) => {
+            Arrival::AtApp(id, down) if self.is_in_use(id) => {
                 self.steps += 1;
                 let role = self.roles[&id];
                 match down {
@@ -231,10 +249,9 @@ impl World {
                     Down::Binary(frame) => {
                         self.with_app(role, |app| app.handle_frame(&frame, now), |app| app.handle_frame(&frame, now));
                     }
-                    Down::Ping => {
-                        self.with_app(role, |app| app.handle_ping(now), |app| app.handle_ping(now));
-                        self.session.handle_heartbeat(id, now);
-                    }
+                    Down::Ping if self.half_open.swallows_up(id) => {}
+                    Down::Ping => self.session.handle_heartbeat(id, now),
+                    Down::Pong => self.with_app(role, |app| app.handle_pong(now), |app| app.handle_pong(now)),
                 }
                 self.maybe_cut(id);
             }
@@ -254,9 +271,16 @@ impl World {
         self.pump_session();
     }
 
+    /// Whether the app on this connection still listens to it.
+    fn is_in_use(&self, id: ConnectionId) -> bool {
+        let new = self.new.as_ref().and_then(|new| new.connection);
+        self.roles.contains_key(&id) && [self.old.connection, new].contains(&Some(id))
+    }
+
     fn switch_new_on(&mut self, payload: QrPayload) {
         let key = DeviceKey::generate(&mut self.rng);
-        let rng = StdRng::seed_from_u64(self.seed ^ 2);
+        // Another number each time: a second scan has another resume token.
+        let rng = StdRng::seed_from_u64(self.seed ^ (self.next_number << 32) ^ 2);
         let machine = NewTransfer::new(NewSettings::new(device("new"), key), payload, self.now, rng).unwrap();
         self.new = Some(Phone { machine, connection: None });
     }
@@ -264,7 +288,8 @@ impl World {
     /// Takes what the apps want to send and to tell, and does what they want of their connections.
     fn service_apps(&mut self) {
         while let Some(transmit) = self.old.machine.poll_transmit() {
-            self.send(self.old.connection, transmit);
+            let connection = self.old.connection_for(&transmit);
+            self.send(connection, transmit);
         }
         while let Some(event) = self.old.machine.poll_event() {
             self.see_old(event);
@@ -272,7 +297,8 @@ impl World {
         self.connect(Role::Old, self.old.machine.step());
         let Some(mut new) = self.new.take() else { return };
         while let Some(transmit) = new.machine.poll_transmit() {
-            self.send(new.connection, transmit);
+            let connection = new.connection_for(&transmit);
+            self.send(connection, transmit);
         }
         while let Some(event) = new.machine.poll_event() {
             self.see_new(event);
@@ -328,6 +354,10 @@ impl World {
         match event {
             NewEvent::ShowCode(code) => self.code = Some(code),
             NewEvent::CredentialReceived => self.received += 1,
+            // A person who sees the picture scans it again; one who has a photograph cannot.
+            NewEvent::Ended(EndReason::Closed(CloseReason::StaleFrame)) if self.person.joins_after.is_zero() => {
+                self.later(Duration::from_secs(2), Arrival::Scan);
+            }
             _ => {}
         }
         self.maybe_type();
@@ -385,6 +415,7 @@ impl World {
     }
 
     fn maybe_cut(&mut self, id: ConnectionId) {
+        self.half_open.maybe_kill(id);
         let step = self.steps - 1;
         let is_cut = match &self.cuts {
             Cuts::None => false,
