@@ -86,6 +86,43 @@ fn an_open_that_never_arrived_is_said_again() {
 }
 
 #[test]
+fn an_open_that_a_relay_at_its_limit_refused_is_said_again_on_the_next_connection() {
+    for told in [true, false] {
+        let (mut old, mut now) = (old(), start());
+        let first = first_message(&mut old, now);
+        for _ in 0..3 {
+            if told {
+                close(&mut old, CloseReason::Overloaded, now);
+            } else {
+                old.handle_disconnected(Some(CloseReason::Overloaded.code()), now);
+            }
+            now = due(&old);
+            assert_eq!(first_message(&mut old, now), first);
+        }
+        // It had been opened all the same: the relay's directory was late.
+        close(&mut old, CloseReason::AlreadyOpen, now);
+        now = due(&old);
+        assert!(matches!(first_message(&mut old, now), ClientMessage::Resume { .. }));
+        hear(&mut old, &resumed(170_000), now);
+        close(&mut old, CloseReason::Overloaded, now);
+        now = due(&old);
+        assert!(matches!(first_message(&mut old, now), ClientMessage::Resume { .. }));
+    }
+}
+
+#[test]
+fn a_resume_that_a_relay_at_its_limit_refused_stays_a_resume() {
+    let (mut old, now) = (old(), start());
+    first_message(&mut old, now);
+    old.handle_disconnected(None, now);
+    let now = due(&old);
+    first_message(&mut old, now);
+    close(&mut old, CloseReason::Overloaded, now);
+    let now = due(&old);
+    assert!(matches!(first_message(&mut old, now), ClientMessage::Resume { .. }));
+}
+
+#[test]
 fn an_open_that_arrives_late_is_recognised_as_the_apps_own() {
     let (mut old, mut now) = (old(), start());
     first_message(&mut old, now);

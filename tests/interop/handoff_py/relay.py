@@ -181,7 +181,7 @@ class Link:
                 message = self._first_message
             elif outcome.final:
                 return outcome.label
-            elif outcome.attempted:
+            elif outcome.attempted and not self._refused(message, outcome):
                 message = self._resume_message
             if self._cancelled is not None and not (
                 self._seen and self._now() < self._cancel_until
@@ -193,6 +193,11 @@ class Link:
             if self._now() + wait >= self._deadline + OVERDUE:
                 return self._cancelled or "expired"
             await asyncio.sleep(wait)
+
+    def _refused(self, message: Message, outcome: Outcome) -> bool:
+        """Whether the relay has said that it opened or joined nothing (section 9.3 rule 2)."""
+        unanswered = message is self._first_message and self._awaited is not None
+        return unanswered and outcome.label == "overloaded"
 
     async def _connection(self, message: Message, handler: Handler) -> Outcome:
         try:
