@@ -13,7 +13,7 @@ use super::link::{First, Step};
 use super::machine::{Machine, Transmit};
 use super::outcome::{ConnectFailure, EndReason, OldOutcome, TransferError};
 use super::party::Party;
-use super::picture::{Change, Picture};
+use super::picture::Picture;
 use super::settings::OldSettings;
 use super::time::{after, earlier};
 use crate::crypto::{
@@ -216,8 +216,10 @@ impl<R: CryptoRng> OldTransfer<R> {
         } else {
             None
         };
-        let Some(change) = self.picture.show(wanted.as_ref().map(|(frame, _)| *frame)) else { return };
-        if change == Change::Rolled {
+        if !self.picture.show(wanted.as_ref().map(|(frame, _)| *frame)) {
+            return;
+        }
+        if self.picture.is_unproven(self.exchange.deadline()) {
             self.exchange.hasten_ping(now);
         }
         let until = self.picture.until(self.exchange.deadline()).unwrap_or(now);

@@ -41,14 +41,15 @@ impl Picture {
         self.number_at(now, deadline.filter(|deadline| now < *deadline)?)
     }
 
-    /// What is shown from now on, if anything. Says what was shown before if that changes it.
-    pub(super) fn show(&mut self, frame: Option<u8>) -> Option<Change> {
-        if frame == self.shown {
-            return None;
-        }
+    /// What is shown from now on, if anything; says whether that is new.
+    pub(super) fn show(&mut self, frame: Option<u8>) -> bool {
         self.newest_shown = self.newest_shown.max(frame);
-        let before = std::mem::replace(&mut self.shown, frame);
-        Some(if before.is_some() && frame.is_some() { Change::Rolled } else { Change::Appeared })
+        std::mem::replace(&mut self.shown, frame) != frame
+    }
+
+    /// Whether nothing that the relay has answered was asked since the frame that is shown became due.
+    pub(super) fn is_unproven(&self, deadline: Option<Instant>) -> bool {
+        self.shown.is_some_and(|shown| self.known(deadline).is_none_or(|known| known < shown))
     }
 
     /// Until when the frame that is shown is the right one.
@@ -65,9 +66,14 @@ impl Picture {
     /// old has shown since, over a connection that was dead, do not make the scanned one older.
     pub(super) fn is_fresh(&self, frame: u8, deadline: Option<Instant>) -> bool {
         let Some(shown) = self.newest_shown else { return false };
-        let known = deadline.and_then(|deadline| self.number_at(self.proven_at?, deadline)).unwrap_or(shown);
+        let known = self.known(deadline).unwrap_or(shown);
         let newest = shown.min(known.saturating_add(1));
         frame <= shown && frame.saturating_add(FRAMES_BEHIND) >= newest
+    }
+
+    /// The frame that was due when old was last proven online.
+    fn known(&self, deadline: Option<Instant>) -> Option<u8> {
+        self.number_at(self.proven_at?, deadline?)
     }
 
     fn number_at(&self, at: Instant, deadline: Instant) -> Option<u8> {
@@ -80,15 +86,6 @@ impl Picture {
     fn opened_at(&self, deadline: Instant) -> Option<Instant> {
         deadline.checked_sub(self.lifetime)
     }
-}
-
-/// What became of the picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// It was away and is there, or the other way round.
-    Appeared,
-    /// One frame followed another.
-    Rolled,
 }
 
 #[cfg(test)]
@@ -104,7 +101,7 @@ mod tests {
         let mut picture = Picture::new(INTERVAL, 36, limits::SESSION_LIFETIME);
         picture.note_proven(Some(after(start, INTERVAL * u32::from(known))));
         for frame in 0..=shown {
-            let _changed = picture.show(Some(frame));
+            picture.show(Some(frame));
         }
         (picture, start)
     }
@@ -143,9 +140,12 @@ mod tests {
             assert_eq!(due(&picture, millis), Some(frame), "{millis}");
         }
         assert_eq!(due(&picture, 180_000), None);
-        assert_eq!(picture.show(Some(1)), Some(Change::Rolled));
+        assert!(!picture.is_unproven(deadline));
+        assert!(picture.show(Some(1)) && !picture.show(Some(1)));
+        assert!(picture.is_unproven(deadline), "the ping of frame 0 says nothing about frame 1");
         assert_eq!(picture.until(deadline), Some(after(start, INTERVAL * 2)));
-        assert_eq!(picture.show(None), Some(Change::Appeared));
+        assert!(picture.show(None));
+        assert!(!picture.is_unproven(deadline));
         assert_eq!(picture.until(deadline), None);
     }
 }

@@ -70,12 +70,16 @@ class FrameClock:
         assert self._origin is not None
         return max((self._origin + (self.shown + 1) * self._interval) / 1000 - self._now(), 0.001)
 
+    def known(self, proven_at: float) -> int:
+        """The frame that was due then."""
+        assert self._origin is not None
+        return int((proven_at * 1000 - self._origin) // self._interval)
+
     def acceptable(self, frame: int, proven_at: float | None) -> bool:
         """`proven_at`: when the newest question was asked that the relay has answered."""
         newest = self.shown
-        if proven_at is not None and self._origin is not None:
-            known = int((proven_at * 1000 - self._origin) // self._interval)
-            newest = min(newest, known + 1)
+        if proven_at is not None:
+            newest = min(newest, self.known(proven_at) + 1)
         return newest - 2 <= frame <= self.shown
 
 
@@ -226,7 +230,8 @@ class OldApp:
         frame = self._clock.current()
         self._visible = True
         if frame != before:
-            if before is not None:
+            proven_at = self._link.proven_at
+            if proven_at is None or self._clock.known(proven_at) < frame:
                 self._link.want_ping()
             text = qr.encode_text(self._payload(frame))
             self._show(text)
