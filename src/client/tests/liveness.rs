@@ -155,3 +155,34 @@ fn a_last_word_over_a_dead_connection_is_said_again_in_time() {
     let world = assert_handed_over(world.run(), 10);
     assert!(world.elapsed() < Duration::from_secs(5));
 }
+
+#[test]
+fn a_picture_that_appears_after_a_slow_answer_is_pinged_at_once() {
+    let (mut old, start) = shown();
+    let at_ms = |millis| start + Duration::from_millis(millis);
+    old.handle_disconnected(None, at_ms(1000));
+    let back_at = due(&old);
+    first_message(&mut old, back_at);
+    hear(&mut old, &resumed(174_500), at_ms(5500));
+    assert_eq!(old.poll_transmit(), Some(Transmit::Ping), "frame 1 was not due yet when the relay was asked");
+}
+
+#[test]
+fn a_relay_that_withholds_its_pongs_makes_no_frame_good_for_longer() {
+    for (told, accepted) in [(4, true), (2, true), (1, false)] {
+        let (mut old, start) = shown();
+        let at_ms = |millis| start + Duration::from_millis(millis);
+        for change in [5000, 10_000, 15_000, 20_000] {
+            old.handle_timeout(at_ms(change));
+            assert_eq!(old.poll_transmit(), Some(Transmit::Ping));
+            if change < 20_000 {
+                old.handle_pong(at_ms(change + 50));
+            }
+        }
+        // Frame 4 is on the screen, and the picture will be gone in a moment.
+        let joined = JoinedPeer { frame: told, network: Network::Unknown, country: Country::Unknown };
+        hear(&mut old, &ServerMessage::PeerJoined(joined), at_ms(23_999));
+        let events: Vec<_> = std::iter::from_fn(|| old.poll_event()).collect();
+        assert_eq!(events.iter().any(|event| matches!(event, OldEvent::PeerJoined { .. })), accepted, "{told}");
+    }
+}
