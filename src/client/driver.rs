@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep_until, timeout};
@@ -13,9 +14,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 
 use super::connection::{Connector, Socket};
-use super::exchange::Transmit;
 use super::link::Step;
-use super::machine::Machine;
+use super::machine::{Machine, Transmit};
 use super::outcome::ConnectFailure;
 use super::relays::RelayUrl;
 use crate::protocol::Role;
@@ -179,8 +179,9 @@ impl<M: Machine, C> Driver<M, C> {
         match message {
             Some(Ok(Message::Text(text))) => self.machine.handle_message(&text, now),
             Some(Ok(Message::Binary(frame))) => self.machine.handle_frame(&frame, now),
+            Some(Ok(Message::Pong(_))) => self.machine.handle_pong(now),
             // The WebSocket library answers pings by itself.
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => self.machine.handle_ping(now),
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(frame))) => self.lose(frame.map(|frame| frame.code.into())),
             Some(Err(_)) | None => self.lose(None),
         }
@@ -192,6 +193,7 @@ impl<M: Machine, C> Driver<M, C> {
             let message = match transmit {
                 Transmit::Text(text) => Message::text(text),
                 Transmit::Binary(frame) => Message::Binary(frame),
+                Transmit::Ping => Message::Ping(Bytes::new()),
                 Transmit::Close => {
                     self.hang_up().await;
                     continue;

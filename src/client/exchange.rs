@@ -2,16 +2,15 @@
 //! said before it is dropped. Knows nothing of keys, codes or credentials.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rand::CryptoRng;
 
 use super::arq::{Inbox, Outbox};
 use super::event::{Events, LinkEvent, OfflineCause};
 use super::inbound::{self, Inbound};
 use super::link::{Fate, First, Link, Step};
+use super::machine::Transmit;
 use super::outcome::{ConnectFailure, EndReason};
 use super::time::{after, earlier};
 use crate::protocol::Role;
@@ -19,28 +18,6 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::frame::{FrameKind, Header};
 use crate::protocol::ids::{ResumeHash, ResumeToken};
 use crate::protocol::message::{ClientMessage, ServerMessage};
-
-/// Something for the driver to put on the connection.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Transmit {
-    /// A control message.
-    Text(String),
-    /// A data frame.
-    Binary(Bytes),
-    /// Close the connection and forget it; nothing that it still brings matters.
-    Close,
-}
-
-// Control messages hold tokens and proofs.
-impl fmt::Debug for Transmit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
-            Self::Binary(frame) => write!(f, "Binary({} bytes)", frame.len()),
-            Self::Close => f.write_str("Close"),
-        }
-    }
-}
 
 /// What a text frame means to a machine.
 #[derive(Debug)]
@@ -173,8 +150,24 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
         self.meet(fate)
     }
 
-    pub(super) fn handle_ping(&mut self, now: Instant) {
-        self.link.heard(now);
+    /// The relay has answered the ping.
+    pub(super) fn handle_pong(&mut self) {
+        if let Some(probe) = self.link.probe() {
+            probe.handle_pong();
+        }
+    }
+
+    /// Asks for a ping as soon as possible.
+    pub(super) fn hasten_ping(&mut self, now: Instant) {
+        if let Some(probe) = self.link.probe() {
+            probe.hasten(now);
+        }
+    }
+
+    /// The newest moment after which this app is known to have been online: what the relay had sent before it has
+    /// been heard.
+    pub(super) fn proven_at(&self) -> Option<Instant> {
+        self.link.proven_at()
     }
 
     /// Reads a text frame; what concerns only the link is done here.
@@ -182,7 +175,6 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
         if !self.link.is_connected() {
             return Heard::Nothing;
         }
-        self.link.heard(now);
         match inbound::read(text) {
             Inbound::Message(ServerMessage::Tick { expires_in_ms }) => {
                 if self.is_attached() {
@@ -231,7 +223,7 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
             self.set_peer_online(online);
         }
         self.outbox.send_again();
-        self.say_last_word();
+        self.say_last_word(now);
         Ok(())
     }
 
@@ -242,10 +234,8 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
 
     /// Sorts a data frame. A sealed one that is returned must open, and is then accepted with [`Self::accept`].
     pub(super) fn handle_frame(&mut self, frame: &[u8], now: Instant) -> Arrived {
-        if !self.is_attached() {
-            return Arrived::Nothing;
-        }
-        self.link.heard(now);
+        let Some(probe) = self.link.probe() else { return Arrived::Nothing };
+        probe.handle_data(now);
         match Header::decode(frame) {
             Ok((Header { from, .. }, _)) if from != self.role.peer() => Arrived::Forged,
             Ok((Header { kind: FrameKind::Ack, seq, .. }, [])) => {
@@ -277,7 +267,7 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
             return self.finish();
         }
         self.last_word = Some(LastWord { message, until: after(now, within) });
-        self.say_last_word();
+        self.say_last_word(now);
     }
 
     /// Like [`Self::part`], for an end: whatever else was to be sent no longer matters.
@@ -314,8 +304,11 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
         self.meet(fate)
     }
 
-    /// To be called after everything that was handled: sets the timer for what is on its way.
+    /// To be called after everything that was handled: sets the timer for what is on its way, and pings if it is time.
     pub(super) fn settle(&mut self, now: Instant) {
+        if self.link.probe().is_some_and(|probe| probe.poll(now)) {
+            self.control.push_back(Transmit::Ping);
+        }
         let both_online = self.is_attached() && self.peer_online;
         self.outbox.arm(both_online, now);
     }
@@ -352,9 +345,11 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
         }
     }
 
-    fn say_last_word(&mut self) {
+    fn say_last_word(&mut self, now: Instant) {
         if let (true, Some(word)) = (self.is_attached(), &self.last_word) {
             self.control.push_back(Transmit::Text(word.message.encode()));
+            // There is little time to say it again if this connection is dead.
+            self.hasten_ping(now);
         }
     }
 

@@ -28,13 +28,18 @@ pub(super) enum Inbound {
     Malformed,
 }
 
-/// What can be read of any message.
+/// What every message has. Other members may be anything: in a type that this app does not know, they mean nothing to it.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
-    reason: Option<String>,
+}
+
+/// What can be read of an end whose reason this app does not know.
+#[derive(Deserialize)]
+struct End {
+    #[expect(dead_code, reason = "an end has a reason, known or not")]
+    reason: String,
     #[serde(default)]
     retry: bool,
     #[serde(default)]
@@ -52,10 +57,17 @@ pub(super) fn read(text: &str) -> Inbound {
 fn read_envelope(text: &str) -> Inbound {
     match serde_json::from_str::<Envelope>(text) {
         Ok(envelope) if !KNOWN.contains(&envelope.kind.as_str()) => Inbound::Unknown,
-        Ok(Envelope { kind, reason: Some(_), retry, retry_after_ms }) if kind == "ended" => {
+        Ok(envelope) if envelope.kind == "ended" => read_end(text),
+        Ok(_) | Err(_) => Inbound::Malformed,
+    }
+}
+
+fn read_end(text: &str) -> Inbound {
+    match serde_json::from_str(text) {
+        Ok(End { retry, retry_after_ms, .. }) => {
             Inbound::EndedOtherwise { retry, retry_after: retry_after_ms.map(Duration::from_millis) }
         }
-        Ok(_) | Err(_) => Inbound::Malformed,
+        Err(_) => Inbound::Malformed,
     }
 }
 
@@ -100,6 +112,20 @@ mod tests {
             read(r#"{"type":"ended","reason":"eclipse"}"#),
             Inbound::EndedOtherwise { retry: false, retry_after: None }
         );
+    }
+
+    #[test]
+    fn in_a_message_that_only_a_newer_app_knows_a_name_of_today_may_stand_for_anything() {
+        for text in [
+            r#"{"type":"notice","reason":7}"#,
+            r#"{"type":"notice","reason":["a"],"retry":"perhaps","retry_after_ms":-1}"#,
+            r#"{"reason":{"type":1},"expires_in_ms":"soon","frame":null,"type":"notice"}"#,
+            r#"{"type":"notice","reason":"a","reason":"b"}"#,
+        ] {
+            assert_eq!(read(text), Inbound::Unknown, "{text}");
+        }
+        assert_eq!(read(r#"{"type":"ended","reason":7}"#), Inbound::Malformed);
+        assert_eq!(read(r#"{"type":"notice","type":"tick"}"#), Inbound::Malformed);
     }
 
     #[test]

@@ -8,15 +8,13 @@ use rand::CryptoRng;
 use super::backoff;
 use super::event::{LinkEvent, OfflineCause};
 use super::outcome::{ConnectFailure, EndReason};
+use super::probe::Probe;
 use super::time::{after, earlier};
 use crate::protocol::close::{CloseReason, Scope};
 use crate::protocol::limits;
 
 /// Time for the answer to the first message. The relay's directory may be slow; a person waits no longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Silence after which a connection is dead. The relay pings every 15 s and itself gives up after 38 s.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A connection that lasted so long was a success: the next wait is short again. Less would let a proxy that cuts
 /// everything at once use up the session's 30 resumes within seconds.
@@ -78,7 +76,9 @@ pub(super) struct Link<R> {
     failures: u32,
     is_back: bool,
     started_at: Instant,
-    heard_at: Instant,
+    said_at: Instant,
+    /// Of the newest connection.
+    probe: Probe,
     give_up_at: Instant,
     deadline: Option<Instant>,
     last_failure: ConnectFailure,
@@ -95,7 +95,8 @@ impl<R: CryptoRng> Link<R> {
             failures: 0,
             is_back: true,
             started_at: now,
-            heard_at: now,
+            said_at: now,
+            probe: Probe::new(now, now),
             give_up_at: after(now, patience),
             deadline: None,
             last_failure: ConnectFailure::Timeout,
@@ -148,7 +149,7 @@ impl<R: CryptoRng> Link<R> {
             self.openings = self.openings.saturating_add(1);
         }
         self.phase = Phase::Greeting { fresh, until: after(now, ANSWER_TIMEOUT) };
-        self.heard_at = now;
+        self.said_at = now;
         Some(if fresh { First::Fresh } else { First::Resume })
     }
 
@@ -166,6 +167,7 @@ impl<R: CryptoRng> Link<R> {
             }
         }
         self.phase = Phase::Attached { since: now };
+        self.probe = Probe::new(self.said_at, now);
         self.greeting = Greeting::Answered;
         self.note_time_left(expires_in_ms, now);
         Ok((!std::mem::replace(&mut self.is_back, true)).then_some(LinkEvent::Online))
@@ -178,9 +180,14 @@ impl<R: CryptoRng> Link<R> {
         self.deadline = earlier(self.deadline, Some(after(now, left)));
     }
 
-    /// Anything arrived.
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.heard_at = now;
+    /// The pings of the connection there is; of none while nothing is attached.
+    pub(super) fn probe(&mut self) -> Option<&mut Probe> {
+        self.is_attached().then_some(&mut self.probe)
+    }
+
+    /// See [`Probe::proven_at`].
+    pub(super) fn proven_at(&self) -> Option<Instant> {
+        self.is_attached().then(|| self.probe.proven_at())
     }
 
     /// What a close reason means for this app.
@@ -188,6 +195,10 @@ impl<R: CryptoRng> Link<R> {
         let cause = OfflineCause::Closed(reason);
         if reason == CloseReason::NothingToResume {
             return self.nothing_to_resume(retry_after, now);
+        }
+        if reason == CloseReason::Overloaded && matches!(self.phase, Phase::Greeting { fresh: true, .. }) {
+            // Nothing was opened or joined, so there is nothing to resume.
+            self.greeting = Greeting::Unsent;
         }
         // An `open` that was believed lost has arrived after all: the session is this app's own.
         let own = reason == CloseReason::AlreadyOpen && self.openings > 1 && self.greeting == Greeting::Sent;
@@ -221,9 +232,7 @@ impl<R: CryptoRng> Link<R> {
 
     /// Waits, then connects again.
     pub(super) fn reconnect(&mut self, cause: OfflineCause, retry_after: Option<Duration>, now: Instant) -> Fate {
-        if let Phase::Attached { since } = self.phase
-            && now.saturating_duration_since(since) >= STABLE_AFTER
-        {
+        if self.has_lasted(cause, now) {
             self.failures = 0;
         }
         let asked = retry_after.unwrap_or_default().min(limits::SESSION_LIFETIME);
@@ -238,6 +247,14 @@ impl<R: CryptoRng> Link<R> {
             self.give_up_at = self.give_up_at.max(after(until, ANSWER_TIMEOUT).min(latest));
         }
         Fate::Reconnect(LinkEvent::Offline { attempt: self.failures, retry_in, cause })
+    }
+
+    /// Whether the connection that is lost was a good one. One on which no ping was ever answered was not: where
+    /// something swallows them, the waits must grow, or they use up the session's 30 resumes.
+    fn has_lasted(&self, cause: OfflineCause, now: Instant) -> bool {
+        let Phase::Attached { since } = self.phase else { return false };
+        let was_heard = cause != OfflineCause::Silent || self.probe.was_answered();
+        was_heard && now.saturating_duration_since(since) >= STABLE_AFTER
     }
 
     pub(super) fn finish(&mut self) {
@@ -259,7 +276,7 @@ impl<R: CryptoRng> Link<R> {
                 self.last_failure = ConnectFailure::Timeout;
                 Some(self.reconnect(OfflineCause::Silent, None, now))
             }
-            Phase::Attached { .. } if self.silent_at() <= now => Some(self.reconnect(OfflineCause::Silent, None, now)),
+            Phase::Attached { .. } if self.probe.is_over(now) => Some(self.reconnect(OfflineCause::Silent, None, now)),
             Phase::Waiting { .. } | Phase::Greeting { .. } | Phase::Attached { .. } | Phase::Finished => None,
         }
     }
@@ -268,7 +285,7 @@ impl<R: CryptoRng> Link<R> {
         let phase = match self.phase {
             Phase::Waiting { .. } => None,
             Phase::Greeting { until, .. } => Some(until),
-            Phase::Attached { .. } => Some(self.silent_at()),
+            Phase::Attached { .. } => Some(self.probe.next_timeout()),
             Phase::Finished => return None,
         };
         earlier(phase, self.ends_at())
@@ -279,10 +296,6 @@ impl<R: CryptoRng> Link<R> {
             Greeting::Answered => self.deadline.map(|deadline| after(deadline, DEADLINE_GRACE)),
             Greeting::Unsent | Greeting::Sent => Some(self.give_up_at),
         }
-    }
-
-    fn silent_at(&self) -> Instant {
-        after(self.heard_at, SILENCE_TIMEOUT)
     }
 
     fn unreachable(&self) -> EndReason {

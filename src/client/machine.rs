@@ -1,8 +1,10 @@
 //! What a driver and a simulator need of either machine. Not what an app needs: that is `app`.
 
+use std::fmt;
 use std::time::Instant;
 
-use super::exchange::Transmit;
+use bytes::Bytes;
+
 use super::link::Step;
 use super::outcome::ConnectFailure;
 
@@ -36,8 +38,8 @@ pub trait Machine {
     /// A binary frame arrived.
     fn handle_frame(&mut self, frame: &[u8], now: Instant);
 
-    /// A ping, or any other sign of life, arrived.
-    fn handle_ping(&mut self, now: Instant);
+    /// A pong arrived. (To answer the relay's pings is the driver's business.)
+    fn handle_pong(&mut self, now: Instant);
 
     /// The connection is gone, with this close code if the relay gave one.
     fn handle_disconnected(&mut self, code: Option<u16>, now: Instant);
@@ -62,4 +64,29 @@ pub trait Machine {
 
     /// How it ended. Before [`Step::Finished`]: as if it were cancelled now.
     fn into_outcome(self) -> Self::Outcome;
+}
+
+/// Something for the driver to put on the connection.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Transmit {
+    /// A control message.
+    Text(String),
+    /// A data frame.
+    Binary(Bytes),
+    /// A ping without payload.
+    Ping,
+    /// Close the connection and forget it; nothing that it still brings matters.
+    Close,
+}
+
+// Control messages hold tokens and proofs.
+impl fmt::Debug for Transmit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Binary(frame) => write!(f, "Binary({} bytes)", frame.len()),
+            Self::Ping => f.write_str("Ping"),
+            Self::Close => f.write_str("Close"),
+        }
+    }
 }

@@ -58,7 +58,10 @@ mod machine;
 mod new;
 mod old;
 mod outcome;
+mod party;
+mod picture;
 mod policy;
+mod probe;
 mod relays;
 mod settings;
 mod time;
@@ -68,7 +71,6 @@ mod time;
     clippy::arithmetic_side_effects,
     clippy::result_large_err,
     clippy::struct_excessive_bools,
-    clippy::unchecked_time_subtraction,
     clippy::wildcard_enum_match_arm,
     reason = "a test that overflows or misses a case fails, as it should"
 )]
@@ -79,9 +81,8 @@ use std::time::Duration;
 pub use app::{EnterCode, Never, NewApp, NewHandle, OldApp, OldHandle, StartError, Transfer};
 pub use connection::{Connector, TlsSetupError};
 pub use event::{LinkEvent, NewEvent, OfflineCause, OldEvent};
-pub use exchange::Transmit;
 pub use link::Step;
-pub use machine::Machine;
+pub use machine::{Machine, Transmit};
 pub use new::NewTransfer;
 pub use old::OldTransfer;
 pub use outcome::{ConnectFailure, EndReason, HttpRefusal, NewOutcome, OldOutcome, TransferError};

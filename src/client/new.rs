@@ -7,10 +7,11 @@ use rand::CryptoRng;
 
 use super::LAST_WORD_TIMEOUT;
 use super::event::NewEvent;
-use super::exchange::{Arrived, Exchange, Heard, Transmit};
+use super::exchange::{Arrived, Exchange};
 use super::link::{First, Step};
-use super::machine::Machine;
+use super::machine::{Machine, Transmit};
 use super::outcome::{ConnectFailure, EndReason, NewOutcome, TransferError};
+use super::party::Party;
 use super::settings::NewSettings;
 use crate::crypto::{
     AwaitingReply, ChannelError, Complete, Credential, DeviceInfo, DeviceKey, Invitation, OpenedReply, Received,
@@ -69,30 +70,6 @@ impl<R: CryptoRng> NewTransfer<R> {
     #[must_use]
     pub fn session(&self) -> SessionId {
         self.session
-    }
-
-    fn on_message(&mut self, message: ServerMessage, now: Instant) -> Result<(), EndReason> {
-        let (first, expires_in_ms, public_key, peer_online) = match message {
-            ServerMessage::Joined { expires_in_ms, public_key, peer_online } => {
-                (First::Fresh, expires_in_ms, Some(public_key), peer_online)
-            }
-            ServerMessage::Resumed { expires_in_ms, peer_online, joined: _, public_key } => {
-                (First::Resume, expires_in_ms, public_key, peer_online)
-            }
-            // What is for the other app, and what was taken before.
-            ServerMessage::Opened { .. }
-            | ServerMessage::PeerJoined(_)
-            | ServerMessage::PeerOffline {}
-            | ServerMessage::PeerOnline {}
-            | ServerMessage::Tick { .. }
-            | ServerMessage::Ended { .. } => return Err(EndReason::ProtocolViolated),
-        };
-        self.exchange.attach(first, expires_in_ms, Some(peer_online), now)?;
-        if !matches!(self.state, State::Joining { .. }) {
-            return Ok(());
-        }
-        let key = public_key.ok_or(EndReason::ProtocolViolated)?;
-        self.say_hello(&key)
     }
 
     fn say_hello(&mut self, key: &PublishedKey) -> Result<(), EndReason> {
@@ -171,12 +148,6 @@ impl<R: CryptoRng> NewTransfer<R> {
         }
     }
 
-    /// Ends the transfer: the relay knows already, or cannot be told.
-    fn end(&mut self, reason: EndReason) {
-        self.conclude(reason);
-        self.exchange.finish();
-    }
-
     fn conclude(&mut self, reason: EndReason) {
         let state = std::mem::replace(&mut self.state, State::Over);
         if self.outcome.is_some() {
@@ -193,6 +164,48 @@ impl<R: CryptoRng> NewTransfer<R> {
         };
         self.exchange.push_event(event);
         self.outcome = Some(outcome);
+    }
+}
+
+impl<R: CryptoRng> Party for NewTransfer<R> {
+    type Event = NewEvent;
+    type Rng = R;
+
+    fn exchange(&mut self) -> &mut Exchange<NewEvent, R> {
+        &mut self.exchange
+    }
+
+    fn on_message(&mut self, message: ServerMessage, now: Instant) -> Result<(), EndReason> {
+        let (first, expires_in_ms, public_key, peer_online) = match message {
+            ServerMessage::Joined { expires_in_ms, public_key, peer_online } => {
+                (First::Fresh, expires_in_ms, Some(public_key), peer_online)
+            }
+            ServerMessage::Resumed { expires_in_ms, peer_online, joined: _, public_key } => {
+                (First::Resume, expires_in_ms, public_key, peer_online)
+            }
+            // What is for the other app, and what was taken before.
+            ServerMessage::Opened { .. }
+            | ServerMessage::PeerJoined(_)
+            | ServerMessage::PeerOffline {}
+            | ServerMessage::PeerOnline {}
+            | ServerMessage::Tick { .. }
+            | ServerMessage::Ended { .. } => return Err(EndReason::ProtocolViolated),
+        };
+        self.exchange.attach(first, expires_in_ms, Some(peer_online), now)?;
+        if !matches!(self.state, State::Joining { .. }) {
+            return Ok(());
+        }
+        let key = public_key.ok_or(EndReason::ProtocolViolated)?;
+        self.say_hello(&key)
+    }
+
+    fn distrust(&mut self, reason: EndReason, now: Instant) {
+        self.fail_with(reason, now);
+    }
+
+    fn end(&mut self, reason: EndReason) {
+        self.conclude(reason);
+        self.exchange.finish();
     }
 
     fn settle(&mut self, now: Instant) {
@@ -214,32 +227,17 @@ impl<R: CryptoRng> Machine for NewTransfer<R> {
     }
 
     fn handle_connect_failed(&mut self, failure: ConnectFailure, now: Instant) {
-        if let Some(reason) = self.exchange.handle_connect_failed(failure, now) {
-            self.end(reason);
-        }
-        self.settle(now);
+        self.connect_failed(failure, now);
     }
 
     fn handle_message(&mut self, text: &str, now: Instant) {
-        let violation = match self.exchange.handle_text(text, now) {
-            Heard::Nothing => None,
-            Heard::Message(message) => self.on_message(message, now).err(),
-            Heard::Ended(EndReason::ProtocolViolated) => Some(EndReason::ProtocolViolated),
-            Heard::Ended(reason) => {
-                self.end(reason);
-                None
-            }
-        };
-        if let Some(reason) = violation {
-            self.fail_with(reason, now);
-        }
-        self.settle(now);
+        self.hear(text, now);
     }
 
     fn handle_frame(&mut self, frame: &[u8], now: Instant) {
         // Before `joined` nothing can be opened, and after the end nothing must.
         if matches!(self.state, State::Joining { .. } | State::Over) {
-            return self.exchange.handle_ping(now);
+            return;
         }
         match self.exchange.handle_frame(frame, now) {
             Arrived::Nothing | Arrived::Acknowledged(_) => {}
@@ -250,23 +248,18 @@ impl<R: CryptoRng> Machine for NewTransfer<R> {
         self.settle(now);
     }
 
-    fn handle_ping(&mut self, now: Instant) {
-        self.exchange.handle_ping(now);
+    fn handle_pong(&mut self, now: Instant) {
+        self.exchange.handle_pong();
+        self.settle(now);
     }
 
     fn handle_disconnected(&mut self, code: Option<u16>, now: Instant) {
         let completes = matches!(self.state, State::Complete { .. });
-        if let Some(reason) = self.exchange.handle_disconnected(code, completes, now) {
-            self.end(reason);
-        }
-        self.settle(now);
+        self.disconnected(code, completes, now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if let Some(reason) = self.exchange.handle_timeout(now) {
-            self.end(reason);
-        }
-        self.settle(now);
+        self.timed_out(now);
     }
 
     fn cancel(&mut self, now: Instant) {

@@ -2,16 +2,18 @@
 //! signed receipt that it arrived. A pure state machine: no sockets, no clock.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::CryptoRng;
 
 use super::LAST_WORD_TIMEOUT;
 use super::event::OldEvent;
-use super::exchange::{Arrived, Exchange, Heard, Transmit};
+use super::exchange::{Arrived, Exchange};
 use super::link::{First, Step};
-use super::machine::Machine;
+use super::machine::{Machine, Transmit};
 use super::outcome::{ConnectFailure, EndReason, OldOutcome, TransferError};
+use super::party::Party;
+use super::picture::Picture;
 use super::settings::OldSettings;
 use super::time::{after, earlier};
 use crate::crypto::{
@@ -23,10 +25,6 @@ use crate::protocol::frame::FrameKind;
 use crate::protocol::ids::SessionId;
 use crate::protocol::limits;
 use crate::protocol::message::{CancelReason, ClientMessage, JoinedPeer, ServerMessage};
-
-/// How far a scanned frame may lie behind the newest one shown: the two that the relay accepts, and one for a clock
-/// that is a little off.
-const FRAMES_BEHIND: u8 = limits::FRAMES_ACCEPTED;
 
 /// How far the transfer has come.
 #[derive(Debug)]
@@ -48,14 +46,10 @@ enum State {
 pub struct OldTransfer<R> {
     settings: OldSettings,
     session: SessionId,
-    frames: u8,
     state: State,
     credential: Option<Credential>,
     exchange: Exchange<OldEvent, R>,
-    /// The session's whole life, as far as known: what its frames are counted by.
-    lifetime: Duration,
-    shown: Option<u8>,
-    newest_shown: Option<u8>,
+    picture: Picture,
     /// The frame that has joined.
     joined: Option<u8>,
     /// Bytes of the credential that each unacknowledged frame completes; none for the reply.
@@ -89,14 +83,11 @@ impl<R: CryptoRng> OldTransfer<R> {
         )?;
         Ok(Self {
             session,
-            frames,
             state: State::Offering { offer },
             total: credential.len(),
             credential: Some(credential),
             exchange: Exchange::new(Role::Old, settings.patience, now, rng),
-            lifetime: settings.lifetime,
-            shown: None,
-            newest_shown: None,
+            picture: Picture::new(settings.interval, frames, settings.lifetime),
             joined: None,
             milestones: VecDeque::new(),
             outcome: None,
@@ -133,11 +124,130 @@ impl<R: CryptoRng> OldTransfer<R> {
         }
     }
 
-    fn on_message(&mut self, message: &ServerMessage, now: Instant) -> Result<(), EndReason> {
-        match *message {
+    fn on_joined(&mut self, joined: JoinedPeer, now: Instant) {
+        if !matches!(self.state, State::Offering { .. }) {
+            // One join a session, ever; the same one may be told again.
+            if self.joined != Some(joined.frame) {
+                self.refuse(now);
+            }
+            return;
+        }
+        let State::Offering { offer } = std::mem::replace(&mut self.state, State::Over) else { return };
+        let verdict = joined.verdict();
+        self.joined = Some(joined.frame);
+        if !self.picture.is_fresh(joined.frame, self.exchange.deadline()) {
+            return self.refuse(now);
+        }
+        self.exchange.push_event(OldEvent::PeerJoined { frame: joined.frame, verdict });
+        if self.settings.policy.refuses(verdict) {
+            return self.fail(EndReason::VerdictRefused(verdict), CancelReason::User, now);
+        }
+        self.state = State::AwaitingHello { offer, frame: joined.frame };
+    }
+
+    fn open(&mut self, kind: FrameKind, frame: &[u8], now: Instant) {
+        match (std::mem::replace(&mut self.state, State::Over), kind) {
+            (State::AwaitingHello { offer, frame: joined }, FrameKind::Hello) => {
+                let OldSettings { proximity, device, .. } = &self.settings;
+                match offer.open_hello(joined, proximity, frame, device, self.exchange.rng()) {
+                    Ok(opened) => self.on_hello(opened, now),
+                    Err(_) => self.refuse(now),
+                }
+            }
+            (State::Sending { sender }, FrameKind::Receipt) => match sender.open_receipt(frame) {
+                Ok(()) => self.on_receipt(now),
+                Err(_) => self.refuse(now),
+            },
+            _ => self.refuse(now),
+        }
+    }
+
+    fn on_hello(&mut self, opened: OpenedHello, now: Instant) {
+        self.exchange.accept();
+        self.exchange.send(opened.reply_frame);
+        self.milestones.push_back(None);
+        self.exchange.push_event(OldEvent::PeerIdentified(opened.peer));
+        self.exchange.push_event(OldEvent::AskCode { within: limits::CHECK_CODE_TIMEOUT });
+        self.state = State::AwaitingCode { channel: opened.channel, until: after(now, limits::CHECK_CODE_TIMEOUT) };
+    }
+
+    fn on_receipt(&mut self, now: Instant) {
+        self.exchange.accept();
+        self.outcome = Some(OldOutcome::Delivered);
+        self.exchange.push_event(OldEvent::Delivered);
+        self.exchange.part(ClientMessage::Complete {}, LAST_WORD_TIMEOUT, now);
+    }
+
+    fn on_acknowledged(&mut self, frames: usize) {
+        let covered = self.milestones.drain(..frames.min(self.milestones.len()));
+        if let Some(sent) = covered.flatten().last() {
+            self.exchange.push_event(OldEvent::Sending { sent, total: self.total });
+        }
+    }
+
+    /// Something did not verify.
+    fn refuse(&mut self, now: Instant) {
+        self.distrust(EndReason::Closed(CloseReason::VerificationFailed), now);
+    }
+
+    /// Ends the transfer and tells the relay why.
+    fn fail(&mut self, reason: EndReason, cancel: CancelReason, now: Instant) {
+        self.conclude(reason);
+        if !self.exchange.is_parting() {
+            self.exchange.break_off(ClientMessage::Cancel { reason: cancel }, LAST_WORD_TIMEOUT, now);
+        }
+    }
+
+    fn conclude(&mut self, reason: EndReason) {
+        self.state = State::Over;
+        self.credential = None;
+        if self.outcome.is_none() {
+            self.outcome = Some(OldOutcome::Ended(reason));
+            self.exchange.push_event(OldEvent::Ended(reason));
+        }
+    }
+
+    fn refresh_qr(&mut self, now: Instant) {
+        let wanted = if let State::Offering { offer } = &self.state
+            && self.exchange.is_attached()
+        {
+            self.picture.note_proven(self.exchange.proven_at());
+            self.picture.due(self.exchange.deadline(), now).and_then(|frame| Some((frame, offer.qr(frame)?)))
+        } else {
+            None
+        };
+        if !self.picture.show(wanted.as_ref().map(|(frame, _)| *frame)) {
+            return;
+        }
+        if self.picture.is_unproven(self.exchange.deadline()) {
+            self.exchange.hasten_ping(now);
+        }
+        let until = self.picture.until(self.exchange.deadline()).unwrap_or(now);
+        let event = match wanted {
+            Some((_, payload)) => OldEvent::QrShown {
+                payload,
+                next_in: until.saturating_duration_since(now),
+                left: self.exchange.time_left(now),
+            },
+            None => OldEvent::QrHidden,
+        };
+        self.exchange.push_event(event);
+    }
+}
+
+impl<R: CryptoRng> Party for OldTransfer<R> {
+    type Event = OldEvent;
+    type Rng = R;
+
+    fn exchange(&mut self) -> &mut Exchange<OldEvent, R> {
+        &mut self.exchange
+    }
+
+    fn on_message(&mut self, message: ServerMessage, now: Instant) -> Result<(), EndReason> {
+        match message {
             ServerMessage::Opened { expires_in_ms } => {
                 self.exchange.attach(First::Fresh, expires_in_ms, None, now)?;
-                self.lifetime = self.exchange.time_left(now);
+                self.picture.opened(self.exchange.time_left(now));
             }
             ServerMessage::Resumed { expires_in_ms, peer_online, joined, public_key: _ } => {
                 if self.joined.is_none() && joined.is_some() && peer_online {
@@ -166,99 +276,14 @@ impl<R: CryptoRng> OldTransfer<R> {
         Ok(())
     }
 
-    fn on_joined(&mut self, joined: JoinedPeer, now: Instant) {
-        if !matches!(self.state, State::Offering { .. }) {
-            // One join a session, ever; the same one may be told again.
-            if self.joined != Some(joined.frame) {
-                self.distrust(now);
-            }
-            return;
-        }
-        let State::Offering { offer } = std::mem::replace(&mut self.state, State::Over) else { return };
-        let verdict = joined.verdict();
-        self.joined = Some(joined.frame);
-        if !self.is_fresh(joined.frame) {
-            return self.distrust(now);
-        }
-        self.exchange.push_event(OldEvent::PeerJoined { frame: joined.frame, verdict });
-        if self.settings.policy.refuses(verdict) {
-            return self.fail(EndReason::VerdictRefused(verdict), CancelReason::User, now);
-        }
-        self.state = State::AwaitingHello { offer, frame: joined.frame };
+    fn distrust(&mut self, reason: EndReason, now: Instant) {
+        self.fail(reason, CancelReason::VerificationFailed, now);
     }
 
-    /// Whether a frame can have been scanned just now: the relay is not trusted to refuse old pictures.
-    fn is_fresh(&self, frame: u8) -> bool {
-        self.newest_shown.and_then(|newest| newest.checked_sub(frame)).is_some_and(|behind| behind <= FRAMES_BEHIND)
-    }
-
-    fn open(&mut self, kind: FrameKind, frame: &[u8], now: Instant) {
-        match (std::mem::replace(&mut self.state, State::Over), kind) {
-            (State::AwaitingHello { offer, frame: joined }, FrameKind::Hello) => {
-                let OldSettings { proximity, device, .. } = &self.settings;
-                match offer.open_hello(joined, proximity, frame, device, self.exchange.rng()) {
-                    Ok(opened) => self.on_hello(opened, now),
-                    Err(_) => self.distrust(now),
-                }
-            }
-            (State::Sending { sender }, FrameKind::Receipt) => match sender.open_receipt(frame) {
-                Ok(()) => self.on_receipt(now),
-                Err(_) => self.distrust(now),
-            },
-            _ => self.distrust(now),
-        }
-    }
-
-    fn on_hello(&mut self, opened: OpenedHello, now: Instant) {
-        self.exchange.accept();
-        self.exchange.send(opened.reply_frame);
-        self.milestones.push_back(None);
-        self.exchange.push_event(OldEvent::PeerIdentified(opened.peer));
-        self.exchange.push_event(OldEvent::AskCode { within: limits::CHECK_CODE_TIMEOUT });
-        self.state = State::AwaitingCode { channel: opened.channel, until: after(now, limits::CHECK_CODE_TIMEOUT) };
-    }
-
-    fn on_receipt(&mut self, now: Instant) {
-        self.exchange.accept();
-        self.outcome = Some(OldOutcome::Delivered);
-        self.exchange.push_event(OldEvent::Delivered);
-        self.exchange.part(ClientMessage::Complete {}, LAST_WORD_TIMEOUT, now);
-    }
-
-    fn on_acknowledged(&mut self, frames: usize) {
-        let covered = self.milestones.drain(..frames.min(self.milestones.len()));
-        if let Some(sent) = covered.flatten().last() {
-            self.exchange.push_event(OldEvent::Sending { sent, total: self.total });
-        }
-    }
-
-    /// Something did not verify.
-    fn distrust(&mut self, now: Instant) {
-        self.fail(EndReason::Closed(CloseReason::VerificationFailed), CancelReason::VerificationFailed, now);
-    }
-
-    /// Ends the transfer and tells the relay why.
-    fn fail(&mut self, reason: EndReason, cancel: CancelReason, now: Instant) {
-        self.conclude(reason);
-        if !self.exchange.is_parting() {
-            self.exchange.break_off(ClientMessage::Cancel { reason: cancel }, LAST_WORD_TIMEOUT, now);
-        }
-    }
-
-    /// Ends the transfer: the relay knows already, or cannot be told.
     fn end(&mut self, reason: EndReason) {
         let claimed = reason == EndReason::Closed(CloseReason::Completed);
         self.conclude(if claimed { EndReason::ProtocolViolated } else { reason });
         self.exchange.finish();
-    }
-
-    fn conclude(&mut self, reason: EndReason) {
-        self.state = State::Over;
-        self.credential = None;
-        if self.outcome.is_none() {
-            self.outcome = Some(OldOutcome::Ended(reason));
-            self.exchange.push_event(OldEvent::Ended(reason));
-        }
     }
 
     fn settle(&mut self, now: Instant) {
@@ -276,50 +301,6 @@ impl<R: CryptoRng> OldTransfer<R> {
             }
         }
         self.exchange.settle(now);
-    }
-
-    fn refresh_qr(&mut self, now: Instant) {
-        let wanted = if let State::Offering { offer } = &self.state
-            && self.exchange.is_attached()
-        {
-            self.frame_at(now).and_then(|(frame, next_at)| Some((offer.qr(frame)?, frame, next_at)))
-        } else {
-            None
-        };
-        let number = wanted.as_ref().map(|(_, frame, _)| *frame);
-        if number == self.shown {
-            return;
-        }
-        self.shown = number;
-        self.newest_shown = self.newest_shown.max(number);
-        let event = match wanted {
-            Some((payload, _, next_at)) => OldEvent::QrShown {
-                payload,
-                next_in: next_at.saturating_duration_since(now),
-                left: self.exchange.time_left(now),
-            },
-            None => OldEvent::QrHidden,
-        };
-        self.exchange.push_event(event);
-    }
-
-    /// The frame to show, and until when; none once the session's time is over.
-    fn frame_at(&self, now: Instant) -> Option<(u8, Instant)> {
-        self.exchange.deadline().filter(|deadline| now < *deadline)?;
-        let elapsed = now.saturating_duration_since(self.opened_at()?);
-        let number = elapsed.as_millis().checked_div(self.settings.interval.as_millis())?;
-        let frame = u8::try_from(number).ok()?.min(self.frames.saturating_sub(1));
-        Some((frame, self.shown_until(frame)?))
-    }
-
-    fn shown_until(&self, frame: u8) -> Option<Instant> {
-        let end = self.settings.interval.saturating_mul(u32::from(frame).saturating_add(1));
-        Some(after(self.opened_at()?, end).min(self.exchange.deadline()?))
-    }
-
-    /// When frame 0 began, on the relay's clock as far as it can be known here.
-    fn opened_at(&self) -> Option<Instant> {
-        self.exchange.deadline()?.checked_sub(self.lifetime)
     }
 }
 
@@ -343,62 +324,42 @@ impl<R: CryptoRng> Machine for OldTransfer<R> {
     }
 
     fn handle_connect_failed(&mut self, failure: ConnectFailure, now: Instant) {
-        if let Some(reason) = self.exchange.handle_connect_failed(failure, now) {
-            self.end(reason);
-        }
-        self.settle(now);
+        self.connect_failed(failure, now);
     }
 
     fn handle_message(&mut self, text: &str, now: Instant) {
-        let violation = match self.exchange.handle_text(text, now) {
-            Heard::Nothing => None,
-            Heard::Message(message) => self.on_message(&message, now).err(),
-            Heard::Ended(EndReason::ProtocolViolated) => Some(EndReason::ProtocolViolated),
-            Heard::Ended(reason) => {
-                self.end(reason);
-                None
-            }
-        };
-        if let Some(reason) = violation {
-            self.fail(reason, CancelReason::VerificationFailed, now);
-        }
-        self.settle(now);
+        self.hear(text, now);
     }
 
     fn handle_frame(&mut self, frame: &[u8], now: Instant) {
         // Before `peer_joined` nothing can be opened, and afterwards nothing must: the peer sends it again.
         if matches!(self.state, State::Offering { .. }) || matches!(self.outcome, Some(OldOutcome::Ended(_))) {
-            return self.exchange.handle_ping(now);
+            return;
         }
         match self.exchange.handle_frame(frame, now) {
             Arrived::Acknowledged(frames) => self.on_acknowledged(frames),
             Arrived::Sealed(kind) if self.outcome.is_none() => self.open(kind, frame, now),
-            Arrived::Forged if self.outcome.is_none() => self.distrust(now),
+            Arrived::Forged if self.outcome.is_none() => self.refuse(now),
             Arrived::Nothing | Arrived::Sealed(_) | Arrived::Forged => {}
         }
         self.settle(now);
     }
 
-    fn handle_ping(&mut self, now: Instant) {
-        self.exchange.handle_ping(now);
+    fn handle_pong(&mut self, now: Instant) {
+        self.exchange.handle_pong();
+        self.settle(now);
     }
 
     fn handle_disconnected(&mut self, code: Option<u16>, now: Instant) {
         let completes = self.outcome == Some(OldOutcome::Delivered);
-        if let Some(reason) = self.exchange.handle_disconnected(code, completes, now) {
-            self.end(reason);
-        }
-        self.settle(now);
+        self.disconnected(code, completes, now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         if matches!(self.state, State::AwaitingCode { until, .. } if until <= now) {
             self.fail(EndReason::Closed(CloseReason::CodeTimeout), CancelReason::CodeTimeout, now);
         }
-        if let Some(reason) = self.exchange.handle_timeout(now) {
-            self.end(reason);
-        }
-        self.settle(now);
+        self.timed_out(now);
     }
 
     fn cancel(&mut self, now: Instant) {
@@ -419,7 +380,7 @@ impl<R: CryptoRng> Machine for OldTransfer<R> {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let code = if let State::AwaitingCode { until, .. } = &self.state { Some(*until) } else { None };
-        let frame = self.shown.and_then(|frame| self.shown_until(frame));
+        let frame = self.picture.until(self.exchange.deadline());
         earlier(earlier(code, frame), self.exchange.next_timeout())
     }
 

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod message;
 pub mod network;
 pub mod qr;
+mod relay_host;
 
 use std::fmt;
 

@@ -13,6 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::ids::SessionId;
 use super::limits;
+pub use super::relay_host::RelayHost;
 
 /// What every handoff QR text starts with.
 pub const PREFIX: &str = "HO:";
@@ -87,29 +88,6 @@ pub enum RelayRef {
     Listed(std::num::NonZeroU8),
     /// A literal `host[:port]`, accepted only when the app's configuration allows that host.
     Literal(RelayHost),
-}
-
-/// A syntactically valid `host[:port]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RelayHost(String);
-
-impl RelayHost {
-    /// Checks a `host[:port]`: a DNS name, an IPv4 address, or an IPv6 address in brackets.
-    ///
-    /// # Errors
-    /// [`QrError::BadRelay`] for anything else, a URL's other parts included.
-    pub fn parse(text: &str) -> Result<Self, QrError> {
-        let fits = (1..=limits::MAX_RELAY_LITERAL_BYTES).contains(&text.len());
-        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
-        let url = url::Url::parse(&format!("wss://{text}/")).map_err(|_| QrError::BadRelay)?;
-        if fits && plain && url.host_str().is_some() { Ok(Self(text.to_owned())) } else { Err(QrError::BadRelay) }
-    }
-
-    /// The `host[:port]`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// The secret of one QR frame; the join proof and the pre-shared key are derived from it.
@@ -331,15 +309,6 @@ mod tests {
         assert_eq!(QrPayload::from_text("HO:abc"), Err(QrError::BadText));
         assert_eq!(QrPayload::from_text("HO:ZZ"), Err(QrError::BadText), "a last group above 255");
         assert_eq!(QrPayload::from_text(&format!("HO:{}", "A".repeat(10_000))), Err(QrError::TooLong));
-    }
-
-    #[test]
-    fn a_relay_is_a_host_and_a_port_and_nothing_else() {
-        for bad in
-            ["", "a b", "user@host", "host/path", "host?x", "host:99999", "host#f", "[::1", "::1", "høst", "a%41"]
-        {
-            assert_eq!(RelayHost::parse(bad), Err(QrError::BadRelay), "{bad:?}");
-        }
     }
 
     #[test]

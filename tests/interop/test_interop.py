@@ -7,6 +7,7 @@ HANDOFF_RELAY_URL  a relay that already runs, instead of one started from HANDOF
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -155,6 +156,51 @@ class Program:
         return [event for event in parsed if event.get("event") == name]
 
 
+class SilentProxy:
+    """In front of the relay; connections can be made to swallow everything, without a close."""
+
+    def __init__(self, relay: str) -> None:
+        host, _, port = relay.removeprefix("ws://").rstrip("/").rpartition(":")
+        self._relay = host, int(port)
+        self._connections: list[asyncio.Event] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def silence_all(self) -> None:
+        """What is connected now is dead, and nobody is told."""
+        for silent in self._connections:
+            silent.set()
+
+    async def _accept(self, app: asyncio.StreamReader, to_app: asyncio.StreamWriter) -> None:
+        relay, to_relay = await asyncio.open_connection(*self._relay)
+        silent = asyncio.Event()
+        self._connections.append(silent)
+        self._writers += [to_app, to_relay]
+        await asyncio.gather(
+            self._pass(app, to_relay, silent), self._pass(relay, to_app, silent)
+        )
+
+    @staticmethod
+    async def _pass(
+        source: asyncio.StreamReader, to: asyncio.StreamWriter, silent: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65_536):
+                if not silent.is_set():
+                    to.write(data)
+                    await to.drain()
+        if not silent.is_set():
+            to.close()
+
+    def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+
+
 OldCommand = Callable[[str, Path], Command]
 NewCommand = Callable[[str, Path], Command]
 
@@ -254,6 +300,27 @@ class Handoff(unittest.IsolatedAsyncioTestCase):
                         os.urandom(262_144),
                     )
                     self.assert_resumed(new)
+
+    async def test_scanned_while_olds_connection_is_dead(self) -> None:
+        for command, name in ((python_old, "python"), (rust_old, "rust")):
+            if name == "rust" and not BIN:
+                continue
+            with self.subTest(old=name):
+                proxy = SilentProxy(self.relay)
+                address = await proxy.start()
+                self.addCleanup(proxy.close)
+                given, taken = self.folder / "given", self.folder / "taken"
+                given.write_bytes(b"secret")
+                taken.unlink(missing_ok=True)
+                old = await self.start(command(address, given))
+                text = await old.find(old.command.qr)
+                proxy.silence_all()
+                new = await self.start(python_new(text, taken))
+                code = await new.find(new.command.code)
+                await old.say(code)
+                self.assertEqual(0, await new.exit_code(), new.lines)
+                self.assertEqual(0, await old.exit_code(), old.lines)
+                self.assertEqual(b"secret", taken.read_bytes())
 
     async def test_wrong_code(self) -> None:
         old, new, taken, code = await self.begin(python_old, python_new, b"secret")

@@ -200,10 +200,32 @@ class Frames(unittest.TestCase):
         self.assertEqual(2, clock.current())
         clock.hear(180_000)  # a later, smaller estimate does not take it back
         self.assertEqual(2, clock.current())
-        self.assertEqual([True] * 3 + [False], [clock.acceptable(f) for f in range(4)])
+        accepted = [clock.acceptable(f, now.now) for f in range(4)]
+        self.assertEqual([True] * 3 + [False], accepted)
         now.now += 1000
         self.assertEqual(35, clock.current())
-        self.assertFalse(clock.acceptable(32))
+        self.assertFalse(clock.acceptable(32, now.now))
+
+    def test_frames_shown_over_a_dead_connection_count_once(self) -> None:
+        now = Clock()
+        clock = FrameClock(180_000, 5_000, now)
+        clock.hear(180_000)
+        now.now += 52  # frame 10
+        for proven_before, oldest in ((0, 8), (5, 8), (7, 8), (8, 7), (22, 5), (60, 0)):
+            self.assertEqual(10, clock.current())
+            accepted = [f for f in range(13) if clock.acceptable(f, now.now - proven_before)]
+            self.assertEqual(list(range(oldest, 11)), accepted)
+
+    def test_literal(self) -> None:
+        for good in ("a", "R.example:8443", "127.0.0.1:1", "[::1]", "[2001:db8::1]:65535"):
+            qr.split_literal(good)
+        bad = (
+            *("", "host.", "a..b", "-a", "a_b", "host:", "host:0", "host:080", "host:65536"),
+            *("[]", "::1", "[::1", "127.1", "127.0.0.01", "0x7f000001", "a.0X", "a" * 64),
+        )
+        for text in bad:
+            with self.assertRaises(ValueError, msg=text):
+                qr.split_literal(text)
 
 
 class Timer:

@@ -194,7 +194,7 @@ fn a_cut_at_every_step_of_either_or_both_is_survived() {
 }
 
 #[test]
-fn a_half_open_connection_is_noticed_within_40_s_and_the_handoff_completes() {
+fn a_half_open_connection_is_noticed_soon_and_the_handoff_completes() {
     for phone in [OLD, NEW] {
         let mut world = world(50_000);
         world.run_until(|world| world.relay.code_accepted);
@@ -202,7 +202,7 @@ fn a_half_open_connection_is_noticed_within_40_s_and_the_handoff_completes() {
         world.run_until(|world| world.steps >= steps);
         world.silence(phone);
         world.run_until(|world| world.relay.resumes > 0);
-        assert!(world.now - silent_at < 42 * SECOND, "{:?}", world.now - silent_at);
+        assert!(world.now - silent_at < 15 * SECOND, "{:?}", world.now - silent_at);
         world.run();
         let silent = LinkEvent::Offline { attempt: 1, retry_in: Duration::ZERO, cause: OfflineCause::Silent };
         let is_silent = |event: &LinkEvent| matches!((event, silent), (LinkEvent::Offline { cause, .. }, LinkEvent::Offline { cause: same, .. }) if *cause == same);

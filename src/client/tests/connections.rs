@@ -6,12 +6,12 @@ use crate::client::time::tests::start;
 use crate::protocol::close::CloseReason;
 use crate::protocol::message::{ClientMessage, ServerMessage};
 
-fn old() -> Old {
+pub(super) fn old() -> Old {
     Old::new(old_settings(), Zeroizing::new(credential(10)), start(), rng(1)).unwrap()
 }
 
 /// The first message of a new connection.
-fn first_message(machine: &mut impl Machine, now: Instant) -> ClientMessage {
+pub(super) fn first_message(machine: &mut impl Machine, now: Instant) -> ClientMessage {
     machine.handle_connected(now);
     match machine.poll_transmit() {
         Some(Transmit::Text(text)) => ClientMessage::decode(&text).unwrap(),
@@ -19,7 +19,7 @@ fn first_message(machine: &mut impl Machine, now: Instant) -> ClientMessage {
     }
 }
 
-fn hear(machine: &mut impl Machine, message: &ServerMessage, now: Instant) {
+pub(super) fn hear(machine: &mut impl Machine, message: &ServerMessage, now: Instant) {
     machine.handle_message(&message.encode(), now);
 }
 
@@ -28,16 +28,16 @@ fn close(machine: &mut impl Machine, reason: CloseReason, now: Instant) {
     assert_eq!(machine.poll_transmit(), Some(Transmit::Close));
 }
 
-fn due(machine: &impl Machine) -> Instant {
+pub(super) fn due(machine: &impl Machine) -> Instant {
     match machine.step() {
         Step::ConnectAt(due) => due,
         other => panic!("{other:?}"),
     }
 }
 
-const OPENED: ServerMessage = ServerMessage::Opened { expires_in_ms: 180_000 };
+pub(super) const OPENED: ServerMessage = ServerMessage::Opened { expires_in_ms: 180_000 };
 
-fn resumed(expires_in_ms: u64) -> ServerMessage {
+pub(super) fn resumed(expires_in_ms: u64) -> ServerMessage {
     ServerMessage::Resumed { expires_in_ms, peer_online: false, joined: None, public_key: None }
 }
 
@@ -83,6 +83,43 @@ fn an_open_that_never_arrived_is_said_again() {
     close(&mut old, CloseReason::NothingToResume, now);
     assert_eq!(old.step(), Step::Finished);
     assert_eq!(old.into_outcome(), OldOutcome::Ended(EndReason::SessionLost));
+}
+
+#[test]
+fn an_open_that_a_relay_at_its_limit_refused_is_said_again_on_the_next_connection() {
+    for told in [true, false] {
+        let (mut old, mut now) = (old(), start());
+        let first = first_message(&mut old, now);
+        for _ in 0..3 {
+            if told {
+                close(&mut old, CloseReason::Overloaded, now);
+            } else {
+                old.handle_disconnected(Some(CloseReason::Overloaded.code()), now);
+            }
+            now = due(&old);
+            assert_eq!(first_message(&mut old, now), first);
+        }
+        // It had been opened all the same: the relay's directory was late.
+        close(&mut old, CloseReason::AlreadyOpen, now);
+        now = due(&old);
+        assert!(matches!(first_message(&mut old, now), ClientMessage::Resume { .. }));
+        hear(&mut old, &resumed(170_000), now);
+        close(&mut old, CloseReason::Overloaded, now);
+        now = due(&old);
+        assert!(matches!(first_message(&mut old, now), ClientMessage::Resume { .. }));
+    }
+}
+
+#[test]
+fn a_resume_that_a_relay_at_its_limit_refused_stays_a_resume() {
+    let (mut old, now) = (old(), start());
+    first_message(&mut old, now);
+    old.handle_disconnected(None, now);
+    let now = due(&old);
+    first_message(&mut old, now);
+    close(&mut old, CloseReason::Overloaded, now);
+    let now = due(&old);
+    assert!(matches!(first_message(&mut old, now), ClientMessage::Resume { .. }));
 }
 
 #[test]
@@ -221,27 +258,6 @@ fn a_relay_that_does_not_answer_the_first_message_is_left_after_ten_seconds() {
     old.handle_timeout(now + Duration::from_secs(10));
     assert_eq!(old.poll_transmit(), Some(Transmit::Close));
     assert!(due(&old) > now + Duration::from_secs(10));
-}
-
-#[test]
-fn a_relay_that_is_silent_for_forty_seconds_is_left_and_a_ping_is_no_silence() {
-    let (mut old, mut now) = (old(), start());
-    let silence = Duration::from_secs(40);
-    first_message(&mut old, now);
-    hear(&mut old, &OPENED, now);
-    for _ in 0..3 {
-        now += silence - Duration::from_millis(1);
-        old.handle_timeout(now);
-        assert_eq!(old.step(), Step::Stay);
-        old.handle_ping(now);
-    }
-    old.handle_timeout(now + silence);
-    assert!(matches!(old.step(), Step::ConnectAt(_)));
-    let cause = std::iter::from_fn(|| old.poll_event()).find_map(|event| match event {
-        OldEvent::Link(LinkEvent::Offline { cause, .. }) => Some(cause),
-        _ => None,
-    });
-    assert_eq!(cause, Some(OfflineCause::Silent));
 }
 
 #[test]

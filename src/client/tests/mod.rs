@@ -4,6 +4,7 @@ mod attacks;
 mod connections;
 mod ends;
 mod handover;
+mod liveness;
 mod relay;
 mod sockets;
 
@@ -39,6 +40,8 @@ struct World {
     new: Option<New>,
     relay: Relay,
     connected: [bool; 2],
+    /// Connections over which nothing passes any more, and nobody knows.
+    dead: [bool; 2],
     up: [VecDeque<Transmit>; 2],
     old_events: Vec<OldEvent>,
     new_events: Vec<NewEvent>,
@@ -95,6 +98,7 @@ impl World {
             new: None,
             relay: Relay::new(),
             connected: [false; 2],
+            dead: [false; 2],
             up: Default::default(),
             old_events: Vec::new(),
             new_events: Vec::new(),
@@ -250,6 +254,9 @@ impl World {
     }
 
     fn deliver_up(&mut self, role: Role) -> bool {
+        if self.dead[at(role)] && self.up[at(role)].pop_front_if(|item| *item != Transmit::Close).is_some() {
+            return true;
+        }
         match self.up[at(role)].pop_front() {
             None => return false,
             Some(Transmit::Text(text)) => self.relay.text(role, &text, self.now),
@@ -257,6 +264,7 @@ impl World {
                 let frames = self.relay.binary(role, frame).map(|frame| (self.weather)(role, frame));
                 self.relay.down[at(role.peer())].extend(frames.into_iter().flatten().map(Down::Binary));
             }
+            Some(Transmit::Ping) => self.relay.ping(role),
             Some(Transmit::Close) => self.hang_up(role),
         }
         true
@@ -265,7 +273,7 @@ impl World {
     fn deliver_down(&mut self, role: Role) -> bool {
         let Some(item) = self.relay.down[at(role)].pop_front() else { return false };
         // What the relay still says on a connection that the app has given up is nobody's.
-        if !self.connected[at(role)] {
+        if !self.connected[at(role)] || self.dead[at(role)] {
             return true;
         }
         let now = self.now;
@@ -277,6 +285,7 @@ impl World {
             Down::Binary(frame) => {
                 self.with(role, |old| old.handle_frame(&frame, now), |new| new.handle_frame(&frame, now));
             }
+            Down::Pong => self.with(role, |old| old.handle_pong(now), |new| new.handle_pong(now)),
             Down::Close(code) => self.lose(role, Some(code)),
         }
         true
@@ -310,6 +319,7 @@ impl World {
 
     fn forget(&mut self, role: Role) {
         self.connected[at(role)] = false;
+        self.dead[at(role)] = false;
         self.up[at(role)].clear();
         self.relay.down[at(role)].clear();
     }
@@ -328,9 +338,6 @@ impl World {
             self.relay.end(crate::protocol::close::CloseReason::Expired);
         }
         let now = self.now;
-        for role in Role::BOTH.into_iter().filter(|role| self.relay.is_attached(*role)).collect::<Vec<_>>() {
-            self.with(role, |old| old.handle_ping(now), |new| new.handle_ping(now));
-        }
         self.old.handle_timeout(now);
         self.with(Role::New, |_| {}, |new| new.handle_timeout(now));
         true

@@ -18,6 +18,7 @@ use crate::protocol::network::{Country, Network};
 pub(super) enum Down {
     Text(String),
     Binary(Bytes),
+    Pong,
     Close(u16),
 }
 
@@ -27,6 +28,8 @@ struct Seat {
     attached: bool,
     /// The close frame went out; what still comes over this connection is nobody's.
     closing: bool,
+    /// Of the newest connection.
+    pings: u32,
     frames: u32,
     bytes: u64,
 }
@@ -83,11 +86,22 @@ impl Relay {
     /// A party has a new connection.
     pub(super) fn connect(&mut self, role: Role) {
         self.seats[at(role)].closing = false;
+        self.seats[at(role)].pings = 0;
     }
 
-    /// Whether a party gets pings.
-    pub(super) fn is_attached(&self, role: Role) -> bool {
-        self.seats[at(role)].attached
+    /// Pings on a party's newest connection.
+    pub(super) fn pings(&self, role: Role) -> u32 {
+        self.seats[at(role)].pings
+    }
+
+    /// A ping of a party arrived.
+    pub(super) fn ping(&mut self, from: Role) {
+        let seat = &mut self.seats[at(from)];
+        if !seat.closing {
+            assert!(seat.attached, "{from} may not ping before its first message is answered");
+            seat.pings += 1;
+            self.down[at(from)].push_back(Down::Pong);
+        }
     }
 
     pub(super) fn close(&mut self, role: Role, reason: CloseReason) {

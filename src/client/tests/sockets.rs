@@ -72,6 +72,7 @@ impl Server {
             let message = match next {
                 Some(Down::Text(text)) => Message::text(text),
                 Some(Down::Binary(frame)) => Message::Binary(frame),
+                Some(Down::Pong) => unreachable!("the WebSocket library answers pings"),
                 Some(Down::Close(code)) => {
                     let _gone = socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await.is_err();
                     return;

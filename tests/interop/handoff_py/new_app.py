@@ -104,6 +104,7 @@ class NewApp:
             self.cancel("verification_failed")
             return
         self._delivery.peer_known()
+        self._link.peer_known = True
         if self._binding is not None:
             self._channel = NewChannel(self._binding, hpke.encap(pk), self._config.device)
             self._binding = None

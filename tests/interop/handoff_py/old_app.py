@@ -70,8 +70,17 @@ class FrameClock:
         assert self._origin is not None
         return max((self._origin + (self.shown + 1) * self._interval) / 1000 - self._now(), 0.001)
 
-    def acceptable(self, frame: int) -> bool:
-        return self.shown - 2 <= frame <= self.shown
+    def known(self, proven_at: float) -> int:
+        """The frame that was due then."""
+        assert self._origin is not None
+        return int((proven_at * 1000 - self._origin) // self._interval)
+
+    def acceptable(self, frame: int, proven_at: float | None) -> bool:
+        """`proven_at`: when the newest question was asked that the relay has answered."""
+        newest = self.shown
+        if proven_at is not None:
+            newest = min(newest, self.known(proven_at) + 1)
+        return newest - 2 <= frame <= self.shown
 
 
 class OldApp:
@@ -191,7 +200,7 @@ class OldApp:
             self._hide()
             verdict = {name: facts[name] for name in ("network", "country")}
             self._emit("peer_joined", frame=join, **verdict)
-            if not self._clock.acceptable(join):
+            if not self._clock.acceptable(join, self._link.proven_at):
                 self.cancel("verification_failed")
                 return
             self._join = join
@@ -206,6 +215,7 @@ class OldApp:
             self.cancel("verification_failed")
             return
         self._delivery.peer_known()
+        self._link.peer_known = True
         if online:
             self._delivery.went_online()
 
@@ -220,6 +230,9 @@ class OldApp:
         frame = self._clock.current()
         self._visible = True
         if frame != before:
+            proven_at = self._link.proven_at
+            if proven_at is None or self._clock.known(proven_at) < frame:
+                self._link.want_ping()
             text = qr.encode_text(self._payload(frame))
             self._show(text)
             self._emit("qr", frame=frame, text=text)

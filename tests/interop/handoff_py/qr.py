@@ -76,7 +76,7 @@ def split_literal(literal: str) -> tuple[str, int | None]:
         raise ValueError("length")
     if not re.fullmatch(r"[A-Za-z0-9.\-:\[\]]+", literal):
         raise ValueError("character")
-    found = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?", literal)
+    found = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([1-9][0-9]{0,4}))?", literal)
     if not found:
         raise ValueError("neither host nor host:port")
     host, port_text = found[1], found[2]
@@ -86,10 +86,10 @@ def split_literal(literal: str) -> tuple[str, int | None]:
     if host.startswith("["):
         ipaddress.IPv6Address(host[1:-1])
         return host, port
-    labels = host.removesuffix(".").split(".")
+    labels = host.split(".")
     if re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", labels[-1]):
         ipaddress.IPv4Address(host)
-    elif len(host) > 254 or not all(
+    elif len(host) > 253 or not all(
         re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", x) for x in labels
     ):
         raise ValueError("not a DNS name")
@@ -214,8 +214,12 @@ class RelayPolicy:
 
 
 def is_loopback(host: str) -> bool:
-    """Plain ws:// is for tests on a loopback address only (section 7.1)."""
+    """Plain ws:// is for tests on a loopback address only (section 3.1)."""
+    if host.startswith("["):
+        return ipaddress.IPv6Address(host[1:-1]) == ipaddress.IPv6Address("::1")
+    if host.lower() == "localhost":
+        return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.IPv4Address(host).is_loopback
     except ValueError:
         return False

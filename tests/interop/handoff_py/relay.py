@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import ssl
@@ -31,8 +32,7 @@ from .control import (
 SUBPROTOCOL = "handoff.v1"
 MAX_FRAME_BYTES = 65_536
 CONNECT_TIMEOUT = 10.0
-# The library pings after 15 s and waits 23 s for the pong: 38 s of silence at most.
-PING_INTERVAL, PONG_TIMEOUT = 15.0, 23.0
+PING_INTERVAL, PONG_TIMEOUT = 5.0, 4.0
 CANCEL_PATIENCE = 10.0
 CLOSE_PATIENCE = 1.0
 ANSWER_PATIENCE = 10.0
@@ -122,6 +122,11 @@ class Link:
         self._cancelled: str | None = None
         self._cancel_until = 0.0
         self._failures = 0
+        self._said_at = 0.0  # when the first message of this connection was said
+        self._data_at = 0.0
+        self._answered, self._ping_wanted = asyncio.Event(), asyncio.Event()
+        self.peer_known = False
+        self.proven_at: float | None = None  # what the relay had sent before has been heard
         self.connections = 0
 
     @staticmethod
@@ -154,11 +159,16 @@ class Link:
         if self._socket is not None:
             self._socket.transport.abort()
 
+    def want_ping(self) -> None:
+        """A ping now, or as soon as the one before is answered."""
+        self._ping_wanted.set()
+
     def _part(self, text: str) -> None:
         self._parting = text
         if self._outgoing is not None:
             self._parted_here = True
             self._outgoing.put_nowait(text)
+            self.want_ping()
 
     # The life of the link
 
@@ -181,7 +191,7 @@ class Link:
                 message = self._first_message
             elif outcome.final:
                 return outcome.label
-            elif outcome.attempted:
+            elif outcome.attempted and not self._refused(message, outcome):
                 message = self._resume_message
             if self._cancelled is not None and not (
                 self._seen and self._now() < self._cancel_until
@@ -194,6 +204,11 @@ class Link:
                 return self._cancelled or "expired"
             await asyncio.sleep(wait)
 
+    def _refused(self, message: Message, outcome: Outcome) -> bool:
+        """Whether the relay has said that it opened or joined nothing (section 9.3 rule 2)."""
+        unanswered = message is self._first_message and self._awaited is not None
+        return unanswered and outcome.label == "overloaded"
+
     async def _connection(self, message: Message, handler: Handler) -> Outcome:
         try:
             socket = await _NoRedirects(
@@ -203,8 +218,7 @@ class Link:
                 proxy=None,
                 max_size=MAX_FRAME_BYTES,
                 open_timeout=CONNECT_TIMEOUT,
-                ping_interval=PING_INTERVAL,
-                ping_timeout=PONG_TIMEOUT,
+                ping_interval=None,  # this app pings by itself, see `_ping`
             )
         except InvalidStatus as e:
             return outcome_of_status(e.response)
@@ -223,12 +237,16 @@ class Link:
         self._outgoing.put_nowait(_text(message))
         self._awaited = ANSWERS[message["type"]]
         self._parted_here = False
+        self._said_at = self._now()
+        self._answered, self._ping_wanted = asyncio.Event(), asyncio.Event()
+        pinger = asyncio.create_task(self._ping(socket))
         writer = asyncio.create_task(self._write(socket, self._outgoing))
         try:
             return await self._read(socket, handler)
         finally:
             self._socket = self._outgoing = None
             writer.cancel()
+            pinger.cancel()
             await socket.close()
 
     @staticmethod
@@ -239,12 +257,36 @@ class Link:
         except ConnectionClosed:
             pass
 
+    async def _ping(self, socket: ClientConnection) -> None:
+        """Drops the connection if a ping is not answered (section 7.4)."""
+        try:
+            await self._answered.wait()
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PING_INTERVAL):
+                        await self._ping_wanted.wait()
+                self._ping_wanted.clear()
+                sent_at = self._now()
+                pong = await socket.ping()
+                while not pong.done():
+                    left = max(sent_at, self._data_at) + PONG_TIMEOUT - self._now()
+                    if left <= 0:
+                        socket.transport.abort()
+                        return
+                    await asyncio.wait([pong], timeout=left)
+                await pong
+                self.proven_at = sent_at
+        except ConnectionClosed:
+            pass
+
     async def _read(self, socket: ClientConnection, handler: Handler) -> Outcome:
         try:
             async with asyncio.timeout_at(self._patience()) as self._timeout:
                 while True:
                     received = await socket.recv()
                     if isinstance(received, bytes):
+                        if self.peer_known:
+                            self._data_at = self._now()
                         if self._cancelled is None:
                             handler.on_data(received)
                     elif (outcome := self._hear(received, handler)) is not None:
@@ -292,6 +334,9 @@ class Link:
                 self._timeout.reschedule(self._patience())
         if self._cancelled is None:
             handler.on_control(message)
+        if message["type"] in ANSWERS.values():
+            self.proven_at = self._said_at
+            self._answered.set()
         return None
 
     def _take_answer(self, message: Message) -> None:

@@ -21,6 +21,7 @@ pub(super) enum Down {
     Text(String),
     Data(Bytes),
     Ping,
+    Pong,
     /// The close frame.
     Close(u16),
     /// The socket is gone.

@@ -5,10 +5,12 @@ use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
 
 use handoff_relay::client::{
-    Machine, NewEvent, NewOutcome, NewSettings, NewTransfer, OldEvent, OldOutcome, OldSettings, OldTransfer, Step,
+    EndReason, Machine, NewEvent, NewOutcome, NewSettings, NewTransfer, OldEvent, OldOutcome, OldSettings, OldTransfer,
+    Step,
 };
 use handoff_relay::crypto::{CheckCode, Credential, DeviceInfo, DeviceKey};
 use handoff_relay::protocol::Role;
+use handoff_relay::protocol::close::CloseReason;
 use handoff_relay::protocol::qr::{QrPayload, RelayRef};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -23,6 +25,8 @@ pub(super) struct Person {
     pub(super) scans_after: Option<Duration>,
     pub(super) types_after: Option<Duration>,
     pub(super) types: Option<&'static str>,
+    /// Scans again when the first scan came too late.
+    pub(super) rescans: bool,
 }
 
 pub(super) enum App {
@@ -57,6 +61,8 @@ pub(super) struct World {
     code: Option<CheckCode>,
     asked_at: Option<Instant>,
     scan_at: Option<Instant>,
+    /// When somebody whose scan came too late scans again.
+    rescan_at: Option<Instant>,
     /// Deliveries so far, and what to break at which.
     pub(super) steps: usize,
     pub(super) breaks: Vec<(usize, usize)>,
@@ -96,6 +102,7 @@ impl World {
                 scans_after: Some(Duration::from_secs(1)),
                 types_after: Some(Duration::from_secs(3)),
                 types: None,
+                rescans: false,
             },
             relay: Relay::new(now),
             phones: vec![App::Old(Box::new(old))],
@@ -108,6 +115,7 @@ impl World {
             code: None,
             asked_at: None,
             scan_at: None,
+            rescan_at: None,
             steps: 0,
             breaks: Vec::new(),
             loses: Vec::new(),
@@ -128,9 +136,14 @@ impl World {
 
     /// A phone scans what is or was on the screen.
     pub(super) fn scan(&mut self, payload: QrPayload) {
+        let phone = self.new_phone(payload);
+        self.phones.push(phone);
+    }
+
+    fn new_phone(&mut self, payload: QrPayload) -> App {
         let mut rng = StdRng::seed_from_u64(self.rng.random());
         let settings = NewSettings::new(device("new"), DeviceKey::generate(&mut rng));
-        self.phones.push(App::New(Box::new(NewTransfer::new(settings, payload, self.now, rng).unwrap())));
+        App::New(Box::new(NewTransfer::new(settings, payload, self.now, rng).unwrap()))
     }
 
     /// Runs until every phone is finished.
@@ -139,7 +152,8 @@ impl World {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.phones.iter().all(|phone| each!(phone, machine => machine.step()) == Step::Finished)
+        self.rescan_at.is_none()
+            && self.phones.iter().all(|phone| each!(phone, machine => machine.step()) == Step::Finished)
     }
 
     pub(super) fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> &mut Self {
@@ -202,8 +216,12 @@ impl World {
                 }
                 App::New(new) => {
                     while let Some(event) = new.poll_event() {
-                        if let NewEvent::ShowCode(code) = &event {
-                            self.code = Some(code.clone());
+                        match &event {
+                            NewEvent::ShowCode(code) => self.code = Some(code.clone()),
+                            NewEvent::Ended(EndReason::Closed(CloseReason::StaleFrame)) if self.person.rescans => {
+                                self.rescan_at = Some(self.now + Duration::from_secs(2));
+                            }
+                            _ => {}
                         }
                         self.new_events.push(event);
                     }
@@ -231,6 +249,7 @@ impl World {
             .chain(self.relay.next_timeout())
             .chain(typed_at)
             .chain(self.scan_at.filter(|_| self.phones.len() == 1 && self.shown.is_some()))
+            .chain(self.rescan_at.filter(|_| self.shown.is_some()))
             .chain(self.shut_down_at.first().copied())
             .min();
         let Some(due) = due else { return false };
@@ -265,6 +284,12 @@ impl World {
             && let Some(payload) = self.shown.clone()
         {
             self.scan(payload);
+        }
+        if self.rescan_at.is_some_and(|at| at <= now)
+            && let Some(payload) = self.shown.clone()
+        {
+            self.rescan_at = None;
+            self.phones[1] = self.new_phone(payload);
         }
         if types {
             self.asked_at = None;

@@ -31,6 +31,8 @@ pub(in super::super) struct Network {
     pub(in super::super) relay_notices_within: Duration,
     /// So many more breaks happen at random, each behind one delivery in [`DELIVERIES_A_CUT`].
     pub(in super::super) cuts_left: u32,
+    /// So many more connections die without a word, up, down or both ways, just as often.
+    pub(in super::super) deaths_left: u32,
 }
 
 const APP_NOTICES_WITHIN: Duration = Duration::from_millis(50);
@@ -46,6 +48,7 @@ impl Network {
         slow: 0,
         relay_notices_within: Duration::from_millis(50),
         cuts_left: 0,
+        deaths_left: 0,
     };
 }
 
@@ -53,6 +56,8 @@ impl Network {
 enum Up {
     Text(String),
     Data(Bytes),
+    /// A ping that the relay answers.
+    Ping,
     Pong,
     Gone,
 }
@@ -64,8 +69,10 @@ pub(super) struct Connection {
     pub(super) phone: usize,
     opens_at: Instant,
     is_open: bool,
-    /// Nothing passes any more, and nobody is told.
-    is_silent: bool,
+    /// Nothing that the app sends passes any more, and the relay is not told.
+    is_silent_up: bool,
+    /// Nothing that the relay sends passes any more, and the app is not told.
+    is_silent_down: bool,
     breaks_at: Option<Instant>,
     up: VecDeque<(Instant, Up)>,
     down: VecDeque<(Instant, Down)>,
@@ -86,30 +93,31 @@ impl World {
     /// From now on nothing passes, and nobody is told.
     pub(in super::super) fn silence(&mut self, phone: usize) {
         for connection in self.connections.iter_mut().filter(|connection| connection.phone == phone) {
-            (connection.is_silent, connection.breaks_at) = (true, None);
-            connection.up.clear();
-            connection.down.clear();
+            connection.fall_silent(true, true);
         }
     }
 
     fn break_connection(&mut self, index: usize, silently: bool) {
         let connection = &mut self.connections[index];
-        if connection.is_silent || !connection.is_open {
+        if connection.is_silent() || !connection.is_open {
             return;
         }
         self.broken += 1;
-        connection.breaks_at = None;
-        connection.up.clear();
-        connection.down.clear();
         if silently {
-            connection.is_silent = true;
+            connection.fall_silent(true, true);
             self.silenced += 1;
             return;
         }
+        connection.breaks_at = None;
+        connection.up.clear();
+        connection.down.clear();
         let within = [self.network.relay_notices_within, APP_NOTICES_WITHIN];
         let [up, down] = within.map(|within| self.now + self.rng.random_range(Duration::ZERO..within));
         connection.up.push_back((up, Up::Gone));
-        connection.down.push_back((down, Down::Gone));
+        // An app that has hung up has a newer connection by now.
+        if connection.app_listens {
+            connection.down.push_back((down, Down::Gone));
+        }
     }
 
     pub(super) fn post_from(&mut self, phone: usize) -> bool {
@@ -125,6 +133,7 @@ impl World {
             let what = match transmit {
                 Transmit::Text(text) => Up::Text(text),
                 Transmit::Binary(frame) => Up::Data(frame),
+                Transmit::Ping => Up::Ping,
                 Transmit::Close => {
                     connection.app_listens = false;
                     connection.down.clear();
@@ -143,7 +152,7 @@ impl World {
             if matches!(what, Down::Gone) {
                 connection.relay_listens = false;
             }
-            if connection.app_listens && !connection.is_silent {
+            if connection.app_listens && !connection.is_silent_down {
                 let at = connection.down.back().map_or(arrives_at, |(last, _)| arrives_at.max(*last));
                 connection.down.push_back((at, what));
             }
@@ -175,7 +184,8 @@ impl World {
             phone,
             opens_at,
             is_open: false,
-            is_silent: false,
+            is_silent_up: false,
+            is_silent_down: false,
             breaks_at: until_break.map(|time| opens_at + time),
             up: VecDeque::new(),
             down: VecDeque::new(),
@@ -217,6 +227,19 @@ impl World {
             self.break_connection(index, false);
             self.network.cuts_left -= self.broken - broken;
         }
+        self.maybe_die(index);
+    }
+
+    fn maybe_die(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let may_die = self.network.deaths_left > 0 && !connection.is_silent();
+        if may_die && self.rng.random_range(0..DELIVERIES_A_CUT) == 0 {
+            let (up, down) = [(true, false), (false, true), (true, true)][self.rng.random_range(0..3)];
+            connection.fall_silent(up, down);
+            self.network.deaths_left -= 1;
+            self.broken += 1;
+            self.silenced += 1;
+        }
     }
 
     fn deliver_up(&mut self, index: usize, id: ConnectionId, up: Up) {
@@ -229,6 +252,10 @@ impl World {
                 self.relay.text(id, &text, now);
             }
             Up::Data(frame) => self.relay.data(id, frame, now),
+            Up::Ping => {
+                self.relay.heartbeat(id, now);
+                self.relay.said.push((id, Down::Pong));
+            }
             Up::Pong => self.relay.heartbeat(id, now),
             Up::Gone => {
                 self.connections[index].relay_listens = false;
@@ -249,10 +276,10 @@ impl World {
             }
             Down::Data(frame) => each!(machine, machine => machine.handle_frame(&frame, now)),
             Down::Ping => {
-                each!(machine, machine => machine.handle_ping(now));
                 let arrives_at = self.arrival();
                 self.connections[index].send_up(arrives_at, Up::Pong);
             }
+            Down::Pong => each!(machine, machine => machine.handle_pong(now)),
             Down::Close(code) => self.lose(index, phone, Some(code)),
             Down::Gone => self.lose(index, phone, None),
         }
@@ -276,11 +303,25 @@ impl World {
 }
 
 impl Connection {
+    fn is_silent(&self) -> bool {
+        self.is_silent_up || self.is_silent_down
+    }
+
+    fn fall_silent(&mut self, up: bool, down: bool) {
+        (self.is_silent_up, self.is_silent_down, self.breaks_at) = (up, down, None);
+        if up {
+            self.up.clear();
+        }
+        if down {
+            self.down.clear();
+        }
+    }
+
     fn send_up(&mut self, arrives_at: Instant, what: Up) {
-        if !self.is_silent && self.relay_listens && !matches!(self.up.back(), Some((_, Up::Gone))) {
+        if !self.is_silent_up && self.relay_listens && !matches!(self.up.back(), Some((_, Up::Gone))) {
             let at = self.up.back().map_or(arrives_at, |(last, _)| arrives_at.max(*last));
             self.up.push_back((at, what));
-        } else if self.is_silent && matches!(what, Up::Gone) {
+        } else if self.is_silent_up && matches!(what, Up::Gone) {
             // The relay will notice the silence by itself.
             self.app_listens = false;
         }
