@@ -25,6 +25,7 @@ pub mod keyed_hash;
 pub mod protocol;
 pub mod relay;
 pub mod session;
+mod sharded;
 pub mod telemetry;
 
 /// The example in README compiles.

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", help_heading = "Settings")]
     pub audience: Option<String>,
 
-    /// Share sessions with other nodes through this Redis, such as redis://host:6379
+    /// Share sessions with other nodes through this Redis, such as `redis://host:6379`
     #[arg(long, value_name = "URL", help_heading = "Settings")]
     pub redis_url: Option<String>,
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Bad;
 
 /// Longest time, each; sessions live no longer.
-const MOST: Duration = Duration::from_secs(180);
+const MOST: Duration = Duration::from_mins(3);
 
 /// How a node leaves after SIGTERM.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

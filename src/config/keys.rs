@@ -71,7 +71,7 @@ pub(super) const KEYS: &[Key] = &[
     one("redis.username", "a text, an ACL user"),
     secret("redis.password", "a text"),
     one("redis.certificate_authority", "the name of a PEM file"),
-    one("redis.prefix", "1 to 64 letters, digits and - _ . :"),
+    one("redis.prefix", "1 to 64 letters, digits and - _ . :, first a letter"),
     one("redis.timeout", "a time such as 2s, from 100ms to 10s"),
     one("drain.grace", "a time such as 5s, at most 180s"),
     one("drain.window", "a time such as 15s, at most 180s"),

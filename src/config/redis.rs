@@ -82,8 +82,10 @@ impl Redis {
             "is needed with redis.topology = \"sentinel\", and has no effect without",
         )?;
         let is_named = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-        let is_prefix = (1..=64).contains(&self.prefix.len()) && self.prefix.chars().all(is_named);
-        Bad::unless(is_prefix, "redis.prefix", "must be 1 to 64 letters, digits and - _ . :")?;
+        let is_prefix = self.prefix.len() <= 64
+            && self.prefix.starts_with(|c: char| c.is_ascii_alphabetic())
+            && self.prefix.chars().all(is_named);
+        Bad::unless(is_prefix, "redis.prefix", "must be 1 to 64 letters, digits and - _ . :, first a letter")?;
         let is_time = (Duration::from_millis(100)..=Duration::from_secs(10)).contains(&self.timeout);
         Bad::unless(is_time, "redis.timeout", "must be from 100ms to 10s")?;
         let in_vain = [

@@ -1,8 +1,6 @@
 //! The directory of a single node: route records in memory, and the embedded default.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Answer, Directory};
@@ -10,15 +8,12 @@ use crate::protocol::ids::SessionId;
 use crate::protocol::limits;
 use crate::session::node::{NodeId, PeerEvent};
 use crate::session::route::{Outcome, Route, Rules, Transition};
-
-/// Enough that two cores rarely meet in one.
-const SHARDS: usize = 16;
+use crate::sharded::Sharded;
 
 /// Route records in memory.
 #[derive(Debug)]
 pub struct MemoryDirectory {
-    shards: [Mutex<Shard>; SHARDS],
-    hasher: RandomState,
+    shards: Sharded<Shard>,
     rules: Rules,
     started_at: Instant,
     clock: fn() -> Instant,
@@ -35,15 +30,13 @@ impl MemoryDirectory {
     /// An empty directory.
     #[must_use]
     pub fn new(rules: Rules, clock: fn() -> Instant) -> Self {
-        let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, hasher: RandomState::new(), rules, started_at: clock(), clock }
+        Self { shards: Sharded::default(), rules, started_at: clock(), clock }
     }
 
     /// How many records there are, ended ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        let count = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).routes.len();
-        self.shards.iter().map(count).sum()
+        self.shards.lock_each().map(|shard| shard.routes.len()).sum()
     }
 
     /// Whether there is no record at all.
@@ -58,11 +51,7 @@ impl MemoryDirectory {
 
     fn apply_now(&self, session: SessionId, transition: Transition) -> Outcome {
         let now = self.now();
-        let shard = usize::try_from(self.hasher.hash_one(session)).unwrap_or(0).checked_rem(SHARDS).unwrap_or(0);
-        let Some(shard) = self.shards.get(shard) else {
-            return Err(crate::session::route::Refusal::Closed(crate::protocol::close::CloseReason::InternalError));
-        };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards.lock(session);
         // One that is forgotten makes room for another with the same id, which has an expiry of its own.
         let mut route = shard.routes.remove(&session).filter(|route| !route.is_forgotten(now));
         let was_known = route.is_some();
@@ -91,9 +80,7 @@ impl Directory for MemoryDirectory {
 
     fn sweep(&self) {
         let now = self.now();
-        for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).sweep(now);
-        }
+        self.shards.lock_each().for_each(|mut shard| shard.sweep(now));
     }
 }
 
@@ -154,11 +141,7 @@ mod tests {
     fn a_sweep_drops_what_is_forgotten_and_gives_its_memory_back() {
         let directory = MemoryDirectory::new(rules(), clock);
         let capacity = |directory: &MemoryDirectory| -> usize {
-            let of = |shard: &Mutex<Shard>| {
-                let shard = shard.lock().unwrap();
-                shard.routes.capacity() + shard.expiries.capacity()
-            };
-            directory.shards.iter().map(of).sum()
+            directory.shards.lock_each().map(|shard| shard.routes.capacity() + shard.expiries.capacity()).sum()
         };
         let remembered = LIFETIME + limits::TOMBSTONE_GRACE;
         for number in 0..200 {

@@ -1,18 +1,15 @@
 //! Which session actors run on this node: a sharded map, touched when a connection comes and when a session goes.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use actix::{Actor as _, Addr};
 use tokio::sync::Notify;
 
 use super::session_actor::SessionActor;
 use crate::protocol::ids::SessionId;
-
-/// Enough that two cores rarely meet in one.
-const SHARDS: usize = 16;
+use crate::sharded::Sharded;
 
 /// An empty shard keeps this much room; more goes back after a burst.
 const SHARD_CAPACITY_KEPT: usize = 64;
@@ -20,8 +17,7 @@ const SHARD_CAPACITY_KEPT: usize = 64;
 /// The running sessions of a node.
 #[derive(Debug)]
 pub struct Registry {
-    shards: [Mutex<HashMap<SessionId, Entry>>; SHARDS],
-    hasher: RandomState,
+    sessions: Sharded<HashMap<SessionId, Entry>>,
     generations: AtomicU64,
     running: AtomicUsize,
     emptied: Notify,
@@ -42,8 +38,7 @@ impl Registry {
     #[must_use]
     pub fn new(most_open: usize) -> Arc<Self> {
         Arc::new(Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
+            sessions: Sharded::default(),
             generations: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             emptied: Notify::new(),
@@ -58,7 +53,7 @@ impl Registry {
         session: SessionId,
         make: impl FnOnce(RegistryEntry) -> SessionActor,
     ) -> Addr<SessionActor> {
-        let mut shard = self.shard(session);
+        let mut shard = self.sessions.lock(session);
         if let Some(entry) = shard.get(&session).filter(|entry| entry.actor.connected()) {
             return entry.actor.clone();
         }
@@ -72,7 +67,7 @@ impl Registry {
 
     /// The actor of a session, if one runs here.
     pub(super) fn running(&self, session: SessionId) -> Option<Addr<SessionActor>> {
-        self.shard(session).get(&session).map(|entry| entry.actor.clone())
+        self.sessions.lock(session).get(&session).map(|entry| entry.actor.clone())
     }
 
     /// Done when no session runs here.
@@ -85,17 +80,16 @@ impl Registry {
 
     /// The actors of all sessions that run here.
     pub(super) fn actors(&self) -> Vec<Addr<SessionActor>> {
-        let actors = |shard: &Mutex<HashMap<SessionId, Entry>>| -> Vec<_> {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let actors = |shard: MutexGuard<'_, HashMap<SessionId, Entry>>| -> Vec<_> {
             shard.values().map(|entry| entry.actor.clone()).collect()
         };
-        self.shards.iter().flat_map(actors).collect()
+        self.sessions.lock_each().flat_map(actors).collect()
     }
 
     /// Whether a session is open here, so that one more connection cannot open it.
     #[must_use]
     pub fn has_open(&self, session: SessionId) -> bool {
-        self.shard(session).get(&session).is_some_and(|entry| entry.is_open)
+        self.sessions.lock(session).get(&session).is_some_and(|entry| entry.is_open)
     }
 
     /// How many sessions are open here.
@@ -117,12 +111,6 @@ impl Registry {
             (open < self.most_open).then(|| open.saturating_add(1))
         });
         taken.ok().map(|_| Permit { registry: Arc::clone(self) })
-    }
-
-    fn shard(&self, session: SessionId) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
-        let index = usize::try_from(self.hasher.hash_one(session)).unwrap_or(0).checked_rem(SHARDS).unwrap_or(0);
-        #[expect(clippy::indexing_slicing, reason = "the index is a remainder of the number of shards")]
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,7 +138,7 @@ pub struct RegistryEntry {
 impl RegistryEntry {
     /// Notes that the session is open here.
     pub(super) fn mark_open(&self) {
-        if let Some(entry) = self.registry.shard(self.session).get_mut(&self.session) {
+        if let Some(entry) = self.registry.sessions.lock(self.session).get_mut(&self.session) {
             entry.is_open |= entry.generation == self.generation;
         }
     }
@@ -161,7 +149,7 @@ impl Drop for RegistryEntry {
         if self.registry.running.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.registry.emptied.notify_waiters();
         }
-        let mut shard = self.registry.shard(self.session);
+        let mut shard = self.registry.sessions.lock(self.session);
         if shard.get(&self.session).is_some_and(|entry| entry.generation == self.generation) {
             shard.remove(&self.session);
         }

@@ -26,6 +26,7 @@ const PARTS: &[Part] = &[
         crates: &["aes_gcm", "hkdf", "hpke", "p256", "rand", "sha2", "subtle", "thiserror", "zeroize"],
     },
     Part { name: "keyed_hash", parts: &[], crates: &["hkdf", "rand", "sha2", "zeroize"] },
+    Part { name: "sharded", parts: &[], crates: &[] },
     Part { name: "session", parts: &["protocol"], crates: &["base64", "bytes", "serde", "subtle", "thiserror"] },
     Part {
         name: "telemetry",
@@ -60,12 +61,12 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "directory",
-        parts: &["protocol", "session", "keyed_hash", "telemetry"],
+        parts: &["protocol", "session", "sharded", "keyed_hash", "telemetry"],
         crates: &["thiserror", "tokio", "tracing"],
     },
     Part {
         name: "relay",
-        parts: &["protocol", "session", "directory", "keyed_hash", "telemetry"],
+        parts: &["protocol", "session", "directory", "sharded", "keyed_hash", "telemetry"],
         // p256 and jsonwebtoken verify tokens of the app's backend; the relay has no key of a transfer.
         crates: &[
             "actix",

@@ -150,10 +150,10 @@ impl Inputs {
         self.open_hello_after(self.frame, frame)
     }
 
-    /// Drawn only if the hello opens, so not from a script.
     pub(super) fn open_hello_after(&self, joined: u8, frame: &[u8]) -> Result<OpenedHello, ChannelError> {
-        let mut repeated = Repeated(self.response_nonce.array());
-        self.offer().open_hello(joined, &self.proximity(), frame, &self.old_device.info(), &mut repeated)
+        // Drawn only if the hello opens.
+        let mut script = Script::if_needed(&[&self.response_nonce]);
+        self.offer().open_hello(joined, &self.proximity(), frame, &self.old_device.info(), &mut script)
     }
 
     pub(super) fn open_reply(&self, reply: &[u8]) -> Result<OpenedReply, ChannelError> {
@@ -192,25 +192,3 @@ impl Inputs {
         }
     }
 }
-
-/// Randomness that is always the same 32 bytes.
-struct Repeated([u8; 32]);
-
-impl TryRng for Repeated {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        unimplemented!("the channel draws bytes")
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        unimplemented!("the channel draws bytes")
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        bytes.copy_from_slice(&self.0);
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Repeated {}

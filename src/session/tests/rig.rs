@@ -18,6 +18,7 @@ use crate::session::{ConnectionId, Note, Output, Session, Settings};
 
 pub(super) const LIFETIME: Duration = Duration::from_secs(20);
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// What a connection of the bench has seen, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,4 +337,22 @@ impl Rig {
         let known: BTreeSet<_> = self.session.connections.iter().map(|c| c.id).collect();
         assert!(self.roles.keys().all(|id| known.contains(id)), "no connection is forgotten");
     }
+}
+
+/// A session that both apps are in, and what they have heard so far is taken.
+pub(super) fn joined() -> (Rig, ConnectionId, ConnectionId) {
+    let mut rig = Rig::new();
+    let old = rig.old();
+    let new = rig.new_app();
+    rig.take(old);
+    rig.take(new);
+    (rig, old, new)
+}
+
+pub(super) fn messages(seen: Vec<Seen>) -> Vec<ServerMessage> {
+    let message = |seen| match seen {
+        Seen::Message(message) => Some(message),
+        Seen::Data(_) | Seen::Ping | Seen::Close(_) | Seen::Cut => None,
+    };
+    seen.into_iter().filter_map(message).collect()
 }
