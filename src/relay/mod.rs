@@ -123,10 +123,12 @@ impl Relay {
         }
         let actors = self.registry.actors();
         let pause = window.checked_div(u32::try_from(actors.len()).unwrap_or(u32::MAX)).unwrap_or_default();
-        for actor in actors {
+        for (number, actor) in actors.into_iter().enumerate() {
+            if number > 0 {
+                tokio::time::sleep(pause).await;
+            }
             // A session that is gone has nobody to tell.
             actor.send(message::GoAway).await.ok();
-            tokio::time::sleep(pause).await;
         }
     }
 

@@ -27,7 +27,11 @@ const PARTS: &[Part] = &[
     },
     Part { name: "keyed_hash", parts: &[], crates: &["hkdf", "rand", "sha2", "zeroize"] },
     Part { name: "sharded", parts: &[], crates: &[] },
-    Part { name: "session", parts: &["protocol"], crates: &["base64", "bytes", "serde", "subtle", "thiserror"] },
+    Part {
+        name: "session",
+        parts: &["protocol"],
+        crates: &["base64", "bytes", "serde", "subtle", "thiserror", "uuid"],
+    },
     Part {
         name: "telemetry",
         parts: &["protocol"],
@@ -62,7 +66,20 @@ const PARTS: &[Part] = &[
     Part {
         name: "directory",
         parts: &["protocol", "session", "sharded", "keyed_hash", "telemetry"],
-        crates: &["thiserror", "tokio", "tracing"],
+        crates: &[
+            "arc_swap",
+            "bytes",
+            "futures_util",
+            "metrics",
+            "redis",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+            "uuid",
+            "zeroize",
+        ],
     },
     Part {
         name: "relay",
