@@ -104,6 +104,13 @@ impl Registry {
         self.open_sessions() < self.most_open
     }
 
+    /// Takes a place for a session that comes from another node, also beyond the last one: it is refused nowhere.
+    #[must_use]
+    pub(super) fn permit_for_live(self: &Arc<Self>) -> Permit {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Permit { registry: Arc::clone(self) }
+    }
+
     /// Takes one of the places for open sessions; `None` when all are taken.
     #[must_use]
     pub fn permit(self: &Arc<Self>) -> Option<Permit> {

@@ -20,7 +20,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{OpenToken, SessionId};
 use crate::protocol::message::ClientMessage;
 use crate::session::route::{Outcome, Transition};
-use crate::session::{ConnectionId, Output, Session};
+use crate::session::{ConnectionId, Note, Output, Session};
 
 /// The actor of one session.
 #[derive(Debug)]
@@ -77,7 +77,12 @@ impl SessionActor {
             Output::Cut(connection) => drop(self.links.remove(&connection)),
             Output::Transition(connection, transition) => self.ask_directory(connection, transition, ctx),
             Output::Tell(node, event) => self.relay.directory.tell(node, self.id, event),
-            Output::Note(note) => notes::take(note, self.tag),
+            Output::Note(note) => {
+                if let Note::MovedIn { .. } = note {
+                    self.permit = Some(self.relay.registry.permit_for_live());
+                }
+                notes::take(note, self.tag);
+            }
             Output::Finished => self.finish(ctx),
         }
     }
