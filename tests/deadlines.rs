@@ -40,7 +40,8 @@ const JAMMED: usize = 100;
 const DEAF: usize = 400;
 const ALLOWED_LATENESS: Duration = Duration::from_millis(250);
 /// Sessions before the idle memory is measured.
-const WARM_UP_SESSIONS: usize = 100;
+const JAMMED_FIRST: usize = 8;
+const OPEN_FIRST: usize = 100;
 
 fn lifetime() -> Duration {
     let seconds = std::env::var("DEADLINES_LIFETIME_SECONDS").ok().map(|text| text.parse().unwrap());
@@ -280,19 +281,27 @@ async fn open_many(address: SocketAddr, count: usize, receive_buffer: Option<u32
     sessions
 }
 
-/// A hundred sessions at once and a look at each page of the operators, so that the idle memory is that of a relay in
-/// use: its code was read from disk, its allocator has served somebody. A fiftieth of what follows.
+/// A few sessions from end to end, a hundred at once, and a look at each page of the operators: the idle memory is that
+/// of a relay in use, whose code was read from disk and whose allocator has served a fiftieth of what follows.
 async fn warm_up(address: SocketAddr) {
     for path in ["/healthz", "/readyz", "/metrics", "/version"] {
         get(address, path).await;
     }
-    for session in open_many(address, WARM_UP_SESSIONS, Some(2048)).await {
-        let mut new = jam(address, &session).await;
-        new.say(&ClientMessage::Cancel { reason: CancelReason::User }).await;
-        while new.frame().await.is_ok() {}
+    for _ in 0..JAMMED_FIRST {
+        let session = open(address, Some(2048)).await;
+        leave(jam(address, &session).await).await;
+    }
+    for session in open_many(address, OPEN_FIRST, None).await {
+        leave(session.socket).await;
     }
     // The last connections have their time for the closing handshake.
     tokio::time::sleep(2 * CLOSE_GRACE).await;
+}
+
+/// Cancels, and reads until the relay has closed the connection.
+async fn leave(mut socket: Socket) {
+    socket.say(&ClientMessage::Cancel { reason: CancelReason::User }).await;
+    while socket.frame().await.is_ok() {}
 }
 
 async fn get(address: SocketAddr, path: &str) {
