@@ -72,18 +72,20 @@ impl Session {
             return self.close(id, reason, None, now);
         }
         let Some(role) = self.connections.iter().find(|c| c.id == id).map(|c| c.role) else { return };
-        self.note_open(attachment, now);
         if self.epoch(role).is_some_and(|known| known > attachment.epoch) {
             return self.close(id, CloseReason::Superseded, None, now);
         }
+        let is_opened = request == Request::Open && !attachment.again;
+        let counted = if is_opened { Some(false) } else { self.counted() };
+        self.note_open(attachment, now);
         if let Some(older) = self.attached(role) {
             self.close(older, CloseReason::Superseded, None, now);
         }
-        let was_home = self.is_home();
         *self.away.of_mut(role) = None;
         let first = self.learn_joined(attachment.joined);
         attachment.peer.into_iter().for_each(|place| self.learn_place(role.peer(), place));
-        self.note_attachment(role, request, attachment, was_home, now);
+        self.note_attachment(role, request, attachment, now);
+        self.recount(counted);
         self.announce(role, attachment.epoch, attachment.previous);
         self.tell_arrival(role, first);
         let answer = answer(role, request, attachment, self.is_online(role.peer()));
@@ -105,16 +107,13 @@ impl Session {
         }
     }
 
-    fn note_attachment(&mut self, role: Role, request: Request, attachment: &Attachment, was_home: bool, now: Instant) {
+    fn note_attachment(&mut self, role: Role, request: Request, attachment: &Attachment, now: Instant) {
         let note = match request {
             _ if attachment.again => Note::Resumed(role),
             Request::Open => Note::Opened,
             Request::Join | Request::Resume | Request::Look => Note::Joined(self.age(now)),
         };
         self.outputs.push_back(Output::Note(note));
-        if role == Role::Old && (attachment.previous.is_some() || !was_home) {
-            self.outputs.push_back(Output::Note(Note::MovedIn { joined: self.joined.is_some() }));
-        }
     }
 }
 

@@ -64,6 +64,22 @@ impl Session {
         self.away.old.is_none()
     }
 
+    /// Whether this node counts the session as waiting, as joined, or not at all: old is somewhere else.
+    pub(super) fn counted(&self) -> Option<bool> {
+        (self.is_open() && self.is_home()).then_some(self.joined.is_some())
+    }
+
+    /// Reports what has become of [`Self::counted`].
+    pub(super) fn recount(&mut self, before: Option<bool>) {
+        let note = match (before, self.counted()) {
+            (Some(false), Some(true)) => Note::Paired,
+            (None, Some(joined)) => Note::MovedIn { joined },
+            (Some(joined), None) => Note::MovedOut { joined },
+            (None, None) | (Some(_), Some(_)) => return,
+        };
+        self.outputs.push_back(Output::Note(note));
+    }
+
     /// Number of a party's newest attachment that this node knows of.
     pub(super) fn epoch(&self, role: Role) -> Option<u64> {
         let here = self.connections.iter().filter(|c| c.role == role).filter_map(super::Connection::epoch).max();
@@ -112,9 +128,6 @@ impl Session {
             return false;
         }
         self.joined = joined;
-        if self.is_open() && self.is_home() {
-            self.outputs.push_back(Output::Note(Note::Paired));
-        }
         true
     }
 
@@ -122,9 +135,6 @@ impl Session {
     pub(super) fn learn_place(&mut self, role: Role, place: Place) {
         if place.node == self.node || self.epoch(role).is_some_and(|known| known > place.epoch) {
             return;
-        }
-        if role == Role::Old && self.is_home() && self.is_open() {
-            self.outputs.push_back(Output::Note(Note::MovedOut { joined: self.joined.is_some() }));
         }
         *self.away.of_mut(role) = Some(place);
     }
@@ -143,7 +153,7 @@ impl Session {
         };
         let peer = role.peer();
         let Some(place) = attachment.peer.filter(|place| place.node != self.node) else { return };
-        let (was_online, known) = (self.is_online(peer), self.epoch(peer));
+        let (was_online, known, counted) = (self.is_online(peer), self.epoch(peer), self.counted());
         let first = self.learn_joined(attachment.joined);
         self.learn_place(peer, place);
         let is_online = self.is_online(peer);
@@ -154,6 +164,7 @@ impl Session {
         if !is_online && (first || was_online) {
             self.outputs.push_back(Output::Send(id, ServerMessage::PeerOffline {}));
         }
+        self.recount(counted);
     }
 
     fn peer_attached(&mut self, role: Role, place: Place, joined: Option<JoinedPeer>, now: Instant) {
@@ -163,9 +174,11 @@ impl Session {
         if let Some(older) = self.attached(role) {
             self.close(older, CloseReason::Superseded, None, now);
         }
+        let counted = self.counted();
         let first = self.learn_joined(joined);
         self.learn_place(role, place);
         self.tell_arrival(role, first);
+        self.recount(counted);
     }
 
     fn peer_sent(&mut self, role: Role, epoch: u64, frame: Bytes) {
