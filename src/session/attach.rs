@@ -19,7 +19,7 @@ impl Session {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
         let Some(request) = connection.pending.take() else { return };
         match outcome {
-            Ok(Ok(Some(attachment))) if request == Request::Look => self.look_around(id, &attachment),
+            Ok(Ok(Some(attachment))) if request == Request::Look => self.look_around(id, &attachment, now),
             Ok(Ok(Some(attachment))) => self.attach(id, request, &attachment, now),
             Ok(Ok(None)) => self.close(id, CloseReason::InternalError, None, now),
             Ok(Err(Refusal::Closed(reason))) => {
@@ -82,8 +82,9 @@ impl Session {
             self.close(older, CloseReason::Superseded, None, now);
         }
         *self.away.of_mut(role) = None;
+        *self.epochs.of_mut(role) = Some(attachment.epoch);
         let first = self.learn_joined(attachment.joined);
-        attachment.peer.into_iter().for_each(|place| self.learn_place(role.peer(), place));
+        attachment.peer.into_iter().for_each(|place| self.learn_place(role.peer(), place, now));
         self.note_attachment(role, request, attachment, now);
         self.recount(counted);
         self.announce(role, attachment.epoch, attachment.previous);

@@ -77,6 +77,8 @@ pub struct Session {
     connections: Vec<Connection>,
     /// Where a party is, or was last, when that is another node.
     away: PerRole<Option<Place>>,
+    /// Number of a party's newest attachment, here or elsewhere: what comes from an older one is out of date.
+    epochs: PerRole<Option<u64>>,
     quotas: PerRole<Quota>,
     outputs: VecDeque<Output>,
 }
@@ -92,6 +94,7 @@ impl Session {
             joined: None,
             connections: Vec::with_capacity(2),
             away: PerRole::default(),
+            epochs: PerRole::default(),
             quotas: PerRole::default(),
             outputs: VecDeque::new(),
         }

@@ -80,10 +80,9 @@ impl Session {
         self.outputs.push_back(Output::Note(note));
     }
 
-    /// Number of a party's newest attachment that this node knows of.
+    /// Number of a party's newest attachment that this node knows of, even if it has ended.
     pub(super) fn epoch(&self, role: Role) -> Option<u64> {
-        let here = self.connections.iter().filter(|c| c.role == role).filter_map(super::Connection::epoch).max();
-        here.max(self.away.of(role).map(|place| place.epoch))
+        *self.epochs.of(role)
     }
 
     pub(super) fn is_online(&self, role: Role) -> bool {
@@ -131,11 +130,16 @@ impl Session {
         true
     }
 
-    /// Notes where the record says that a party is, unless it is here.
-    pub(super) fn learn_place(&mut self, role: Role, place: Place) {
+    /// Notes where the record says that a party is, unless it is here. An older connection of it here is closed: the
+    /// party has left it, or nobody is behind it any more.
+    pub(super) fn learn_place(&mut self, role: Role, place: Place, now: Instant) {
         if place.node == self.node || self.epoch(role).is_some_and(|known| known > place.epoch) {
             return;
         }
+        if let Some(older) = self.attached(role) {
+            self.close(older, CloseReason::Superseded, None, now);
+        }
+        *self.epochs.of_mut(role) = Some(place.epoch);
         *self.away.of_mut(role) = Some(place);
     }
 
@@ -147,7 +151,7 @@ impl Session {
     }
 
     /// The directory answered [`Self::look`].
-    pub(super) fn look_around(&mut self, id: ConnectionId, attachment: &Attachment) {
+    pub(super) fn look_around(&mut self, id: ConnectionId, attachment: &Attachment, now: Instant) {
         let Some(role) = self.connections.iter().find(|c| c.id == id && c.is_attached()).map(|c| c.role) else {
             return;
         };
@@ -155,7 +159,7 @@ impl Session {
         let Some(place) = attachment.peer.filter(|place| place.node != self.node) else { return };
         let (was_online, known, counted) = (self.is_online(peer), self.epoch(peer), self.counted());
         let first = self.learn_joined(attachment.joined);
-        self.learn_place(peer, place);
+        self.learn_place(peer, place, now);
         let is_online = self.is_online(peer);
         if first || known < self.epoch(peer) || (is_online && !was_online) {
             self.tell_arrival(peer, first);
@@ -171,12 +175,9 @@ impl Session {
         if self.epoch(role).is_some_and(|known| known >= place.epoch) {
             return;
         }
-        if let Some(older) = self.attached(role) {
-            self.close(older, CloseReason::Superseded, None, now);
-        }
         let counted = self.counted();
         let first = self.learn_joined(joined);
-        self.learn_place(role, place);
+        self.learn_place(role, place, now);
         self.tell_arrival(role, first);
         self.recount(counted);
     }
