@@ -89,7 +89,7 @@ impl Session {
         self.recount(counted);
         self.announce(role, attachment.epoch, attachment.previous);
         self.tell_arrival(role, first);
-        let answer = answer(role, request, attachment, self.is_online(role.peer()));
+        let answer = self.answer(role, request, attachment);
         match self.live(id) {
             Some(connection) => {
                 connection.attach(attachment.epoch, now);
@@ -116,19 +116,21 @@ impl Session {
         };
         self.outputs.push_back(Output::Note(note));
     }
-}
 
-fn answer(role: Role, request: Request, attachment: &Attachment, peer_online: bool) -> ServerMessage {
-    let expires_in_ms = millis(attachment.expires_in);
-    let public_key = attachment.public_key.clone();
-    match request {
-        Request::Open => ServerMessage::Opened { expires_in_ms },
-        Request::Join => ServerMessage::Joined { expires_in_ms, public_key, peer_online },
-        Request::Resume | Request::Look => ServerMessage::Resumed {
-            expires_in_ms,
-            peer_online,
-            joined: attachment.joined.filter(|_| role == Role::Old),
-            public_key: (role == Role::New).then_some(public_key),
-        },
+    fn answer(&self, role: Role, request: Request, attachment: &Attachment) -> ServerMessage {
+        let expires_in_ms = millis(attachment.expires_in);
+        let peer_online = self.is_online(role.peer());
+        let public_key = attachment.public_key.clone();
+        match request {
+            Request::Open => ServerMessage::Opened { expires_in_ms },
+            Request::Join => ServerMessage::Joined { expires_in_ms, public_key, peer_online },
+            Request::Resume | Request::Look => ServerMessage::Resumed {
+                expires_in_ms,
+                peer_online,
+                // Another node may have said it while the directory's answer was on its way.
+                joined: self.joined.filter(|_| role == Role::Old),
+                public_key: (role == Role::New).then_some(public_key),
+            },
+        }
     }
 }
