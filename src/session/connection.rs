@@ -82,6 +82,15 @@ impl Connection {
         };
     }
 
+    /// Gives the attachment another number; `false` if there is none.
+    pub(super) fn renew(&mut self, number: u64) -> bool {
+        if let Stage::Attached { epoch, .. } = &mut self.stage {
+            *epoch = number;
+            return true;
+        }
+        false
+    }
+
     /// Number of the attachment, if there is one.
     pub(super) fn epoch(&self) -> Option<u64> {
         if let Stage::Attached { epoch, .. } = self.stage { Some(epoch) } else { None }

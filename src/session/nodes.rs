@@ -152,9 +152,17 @@ impl Session {
 
     /// The directory answered [`Self::look`].
     pub(super) fn look_around(&mut self, id: ConnectionId, attachment: &Attachment, now: Instant) {
-        let Some(role) = self.connections.iter().find(|c| c.id == id && c.is_attached()).map(|c| c.role) else {
-            return;
-        };
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
+        let role = connection.role;
+        let is_attached = connection.renew(attachment.epoch);
+        let is_renewed = self.epoch(role).is_some_and(|known| known < attachment.epoch);
+        if is_renewed {
+            *self.epochs.of_mut(role) = Some(attachment.epoch);
+        }
+        if !is_attached {
+            // It was gone before it got its seat again.
+            return if is_renewed { self.leave(role, attachment.epoch) };
+        }
         let peer = role.peer();
         let Some(place) = attachment.peer.filter(|place| place.node != self.node) else { return };
         let (was_online, known, counted) = (self.is_online(peer), self.epoch(peer), self.counted());
@@ -163,6 +171,8 @@ impl Session {
         let is_online = self.is_online(peer);
         if first || known < self.epoch(peer) || (is_online && !was_online) {
             self.tell_arrival(peer, first);
+        }
+        if is_renewed || first || known < self.epoch(peer) || (is_online && !was_online) {
             self.announce(role, attachment.epoch, None);
         }
         if !is_online && (first || was_online) {
