@@ -51,18 +51,20 @@ impl Session {
         if !allowed || frames != Some(offer.join_hashes.len()) {
             return self.close(id, CloseReason::BadOffer, None, now);
         }
-        self.request(id, Request::Open, |tag| Transition::Open { offer, resume_hash, tag });
+        self.request(id, Request::Open, now, |tag| Transition::Open { offer, resume_hash, tag });
     }
 
     pub(super) fn request(
         &mut self,
         id: ConnectionId,
         request: Request,
+        now: Instant,
         transition: impl FnOnce(NetworkTag) -> Transition,
     ) {
         let Some(connection) = self.live(id) else { return };
         connection.stage = Stage::Pending;
         connection.pending = Some(request);
+        connection.asked_at = now;
         let transition = transition(connection.tag);
         self.outputs.push_back(Output::Transition(Some(id), transition));
     }
@@ -71,13 +73,14 @@ impl Session {
         if let State::Ended(reason) = self.state {
             return self.close(id, reason, None, now);
         }
-        let Some(role) = self.connections.iter().find(|c| c.id == id).map(|c| c.role) else { return };
+        let Some(connection) = self.connections.iter().find(|c| c.id == id) else { return };
+        let (role, asked_at) = (connection.role, connection.asked_at);
         if self.epoch(role).is_some_and(|known| known > attachment.epoch) {
             return self.close(id, CloseReason::Superseded, None, now);
         }
         let is_opened = request == Request::Open && !attachment.again;
         let counted = if is_opened { Some(false) } else { self.counted() };
-        self.note_open(attachment, now);
+        self.note_open(attachment, asked_at);
         if let Some(older) = self.attached(role) {
             self.close(older, CloseReason::Superseded, None, now);
         }
@@ -100,11 +103,12 @@ impl Session {
         }
     }
 
-    fn note_open(&mut self, attachment: &Attachment, now: Instant) {
+    /// The time left is counted from the question: however long the answer took, the deadline is not passed.
+    fn note_open(&mut self, attachment: &Attachment, asked_at: Instant) {
         if !self.is_open() {
             let age = self.settings.lifetime.saturating_sub(attachment.expires_in);
-            let opened_at = now.checked_sub(age).unwrap_or(now);
-            self.state = State::Open { opened_at, deadline: after(now, attachment.expires_in) };
+            let opened_at = asked_at.checked_sub(age).unwrap_or(asked_at);
+            self.state = State::Open { opened_at, deadline: after(asked_at, attachment.expires_in) };
         }
     }
 

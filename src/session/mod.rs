@@ -157,11 +157,11 @@ impl Session {
             }
             (Stage::Unidentified { .. }, Role::New, ClientMessage::Join { frame, proof, resume_hash }) => {
                 let hash = JoinHash::of(&proof);
-                self.request(id, Request::Join, |tag| Transition::Join { frame, hash, resume_hash, tag });
+                self.request(id, Request::Join, now, |tag| Transition::Join { frame, hash, resume_hash, tag });
             }
             (Stage::Unidentified { .. }, role, ClientMessage::Resume { token }) => {
                 let hash = ResumeHash::of(&token);
-                self.request(id, Request::Resume, |_| Transition::Resume { role, hash });
+                self.request(id, Request::Resume, now, |_| Transition::Resume { role, hash });
             }
             (Stage::Attached { .. }, role, ClientMessage::Cancel { reason }) => {
                 self.end(cancelled(role, reason), now);
