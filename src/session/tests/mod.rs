@@ -1,5 +1,7 @@
 //! The session's behaviour, as a specification.
 
+mod cluster;
 mod every_order;
+mod model;
 mod rig;
 mod rules;
