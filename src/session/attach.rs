@@ -19,7 +19,7 @@ impl Session {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
         let Some(request) = connection.pending.take() else { return };
         match outcome {
-            Ok(Ok(Some(attachment))) if request == Request::Look => self.look_around(id, &attachment),
+            Ok(Ok(Some(attachment))) if request == Request::Look => self.look_around(id, &attachment, now),
             Ok(Ok(Some(attachment))) => self.attach(id, request, &attachment, now),
             Ok(Ok(None)) => self.close(id, CloseReason::InternalError, None, now),
             Ok(Err(Refusal::Closed(reason))) => {
@@ -51,18 +51,20 @@ impl Session {
         if !allowed || frames != Some(offer.join_hashes.len()) {
             return self.close(id, CloseReason::BadOffer, None, now);
         }
-        self.request(id, Request::Open, |tag| Transition::Open { offer, resume_hash, tag });
+        self.request(id, Request::Open, now, |tag| Transition::Open { offer, resume_hash, tag });
     }
 
     pub(super) fn request(
         &mut self,
         id: ConnectionId,
         request: Request,
+        now: Instant,
         transition: impl FnOnce(NetworkTag) -> Transition,
     ) {
         let Some(connection) = self.live(id) else { return };
         connection.stage = Stage::Pending;
         connection.pending = Some(request);
+        connection.asked_at = now;
         let transition = transition(connection.tag);
         self.outputs.push_back(Output::Transition(Some(id), transition));
     }
@@ -71,22 +73,26 @@ impl Session {
         if let State::Ended(reason) = self.state {
             return self.close(id, reason, None, now);
         }
-        let Some(role) = self.connections.iter().find(|c| c.id == id).map(|c| c.role) else { return };
-        self.note_open(attachment, now);
+        let Some(connection) = self.connections.iter().find(|c| c.id == id) else { return };
+        let (role, asked_at) = (connection.role, connection.asked_at);
         if self.epoch(role).is_some_and(|known| known > attachment.epoch) {
             return self.close(id, CloseReason::Superseded, None, now);
         }
+        let is_opened = request == Request::Open && !attachment.again;
+        let counted = if is_opened { Some(false) } else { self.counted() };
+        self.note_open(attachment, asked_at);
         if let Some(older) = self.attached(role) {
             self.close(older, CloseReason::Superseded, None, now);
         }
-        let was_home = self.is_home();
         *self.away.of_mut(role) = None;
+        *self.epochs.of_mut(role) = Some(attachment.epoch);
         let first = self.learn_joined(attachment.joined);
-        attachment.peer.into_iter().for_each(|place| self.learn_place(role.peer(), place));
-        self.note_attachment(role, request, attachment, was_home, now);
+        attachment.peer.into_iter().for_each(|place| self.learn_place(role.peer(), place, now));
+        self.note_attachment(role, request, attachment, now);
+        self.recount(counted);
         self.announce(role, attachment.epoch, attachment.previous);
         self.tell_arrival(role, first);
-        let answer = answer(role, request, attachment, self.is_online(role.peer()));
+        let answer = self.answer(role, request, attachment);
         match self.live(id) {
             Some(connection) => {
                 connection.attach(attachment.epoch, now);
@@ -97,38 +103,38 @@ impl Session {
         }
     }
 
-    fn note_open(&mut self, attachment: &Attachment, now: Instant) {
+    /// The time left is counted from the question: however long the answer took, the deadline is not passed.
+    fn note_open(&mut self, attachment: &Attachment, asked_at: Instant) {
         if !self.is_open() {
             let age = self.settings.lifetime.saturating_sub(attachment.expires_in);
-            let opened_at = now.checked_sub(age).unwrap_or(now);
-            self.state = State::Open { opened_at, deadline: after(now, attachment.expires_in) };
+            let opened_at = asked_at.checked_sub(age).unwrap_or(asked_at);
+            self.state = State::Open { opened_at, deadline: after(asked_at, attachment.expires_in) };
         }
     }
 
-    fn note_attachment(&mut self, role: Role, request: Request, attachment: &Attachment, was_home: bool, now: Instant) {
+    fn note_attachment(&mut self, role: Role, request: Request, attachment: &Attachment, now: Instant) {
         let note = match request {
             _ if attachment.again => Note::Resumed(role),
             Request::Open => Note::Opened,
             Request::Join | Request::Resume | Request::Look => Note::Joined(self.age(now)),
         };
         self.outputs.push_back(Output::Note(note));
-        if role == Role::Old && (attachment.previous.is_some() || !was_home) {
-            self.outputs.push_back(Output::Note(Note::MovedIn { joined: self.joined.is_some() }));
-        }
     }
-}
 
-fn answer(role: Role, request: Request, attachment: &Attachment, peer_online: bool) -> ServerMessage {
-    let expires_in_ms = millis(attachment.expires_in);
-    let public_key = attachment.public_key.clone();
-    match request {
-        Request::Open => ServerMessage::Opened { expires_in_ms },
-        Request::Join => ServerMessage::Joined { expires_in_ms, public_key, peer_online },
-        Request::Resume | Request::Look => ServerMessage::Resumed {
-            expires_in_ms,
-            peer_online,
-            joined: attachment.joined.filter(|_| role == Role::Old),
-            public_key: (role == Role::New).then_some(public_key),
-        },
+    fn answer(&self, role: Role, request: Request, attachment: &Attachment) -> ServerMessage {
+        let expires_in_ms = millis(attachment.expires_in);
+        let peer_online = self.is_online(role.peer());
+        let public_key = attachment.public_key.clone();
+        match request {
+            Request::Open => ServerMessage::Opened { expires_in_ms },
+            Request::Join => ServerMessage::Joined { expires_in_ms, public_key, peer_online },
+            Request::Resume | Request::Look => ServerMessage::Resumed {
+                expires_in_ms,
+                peer_online,
+                // Another node may have said it while the directory's answer was on its way.
+                joined: self.joined.filter(|_| role == Role::Old),
+                public_key: (role == Role::New).then_some(public_key),
+            },
+        }
     }
 }

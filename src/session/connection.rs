@@ -55,6 +55,8 @@ pub(super) struct Connection {
     pub(super) stage: Stage,
     /// What the directory still has to answer, also when the connection did not wait for it.
     pub(super) pending: Option<Request>,
+    /// When it was asked last.
+    pub(super) asked_at: Instant,
     heard_at: Instant,
     control_frames: u32,
 }
@@ -63,15 +65,15 @@ pub(super) struct Connection {
 #[cfg(test)]
 impl std::hash::Hash for Connection {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let Self { id, role, tag: _, stage, pending, heard_at, control_frames } = self;
-        (id, role, stage, pending, heard_at, control_frames).hash(state);
+        let Self { id, role, tag: _, stage, pending, asked_at, heard_at, control_frames } = self;
+        (id, role, stage, pending, asked_at, heard_at, control_frames).hash(state);
     }
 }
 
 impl Connection {
     pub(super) fn new(id: ConnectionId, role: Role, tag: NetworkTag, now: Instant) -> Self {
         let stage = Stage::Unidentified { first_message_by: after(now, limits::FIRST_MESSAGE_TIMEOUT) };
-        Self { id, role, tag, stage, pending: None, heard_at: now, control_frames: 0 }
+        Self { id, role, tag, stage, pending: None, asked_at: now, heard_at: now, control_frames: 0 }
     }
 
     pub(super) fn attach(&mut self, epoch: u64, now: Instant) {
@@ -80,6 +82,15 @@ impl Connection {
             next_ping: after(now, limits::PING_INTERVAL),
             next_tick: after(now, limits::TICK_INTERVAL),
         };
+    }
+
+    /// Gives the attachment another number; `false` if there is none.
+    pub(super) fn renew(&mut self, number: u64) -> bool {
+        if let Stage::Attached { epoch, .. } = &mut self.stage {
+            *epoch = number;
+            return true;
+        }
+        false
     }
 
     /// Number of the attachment, if there is one.

@@ -77,6 +77,8 @@ pub struct Session {
     connections: Vec<Connection>,
     /// Where a party is, or was last, when that is another node.
     away: PerRole<Option<Place>>,
+    /// Number of a party's newest attachment, here or elsewhere: what comes from an older one is out of date.
+    epochs: PerRole<Option<u64>>,
     quotas: PerRole<Quota>,
     outputs: VecDeque<Output>,
 }
@@ -92,6 +94,7 @@ impl Session {
             joined: None,
             connections: Vec::with_capacity(2),
             away: PerRole::default(),
+            epochs: PerRole::default(),
             quotas: PerRole::default(),
             outputs: VecDeque::new(),
         }
@@ -154,11 +157,11 @@ impl Session {
             }
             (Stage::Unidentified { .. }, Role::New, ClientMessage::Join { frame, proof, resume_hash }) => {
                 let hash = JoinHash::of(&proof);
-                self.request(id, Request::Join, |tag| Transition::Join { frame, hash, resume_hash, tag });
+                self.request(id, Request::Join, now, |tag| Transition::Join { frame, hash, resume_hash, tag });
             }
             (Stage::Unidentified { .. }, role, ClientMessage::Resume { token }) => {
                 let hash = ResumeHash::of(&token);
-                self.request(id, Request::Resume, |_| Transition::Resume { role, hash });
+                self.request(id, Request::Resume, now, |_| Transition::Resume { role, hash });
             }
             (Stage::Attached { .. }, role, ClientMessage::Cancel { reason }) => {
                 self.end(cancelled(role, reason), now);

@@ -64,10 +64,25 @@ impl Session {
         self.away.old.is_none()
     }
 
-    /// Number of a party's newest attachment that this node knows of.
+    /// Whether this node counts the session as waiting, as joined, or not at all: old is somewhere else.
+    pub(super) fn counted(&self) -> Option<bool> {
+        (self.is_open() && self.is_home()).then_some(self.joined.is_some())
+    }
+
+    /// Reports what has become of [`Self::counted`].
+    pub(super) fn recount(&mut self, before: Option<bool>) {
+        let note = match (before, self.counted()) {
+            (Some(false), Some(true)) => Note::Paired,
+            (None, Some(joined)) => Note::MovedIn { joined },
+            (Some(joined), None) => Note::MovedOut { joined },
+            (None, None) | (Some(_), Some(_)) => return,
+        };
+        self.outputs.push_back(Output::Note(note));
+    }
+
+    /// Number of a party's newest attachment that this node knows of, even if it has ended.
     pub(super) fn epoch(&self, role: Role) -> Option<u64> {
-        let here = self.connections.iter().filter(|c| c.role == role).filter_map(super::Connection::epoch).max();
-        here.max(self.away.of(role).map(|place| place.epoch))
+        *self.epochs.of(role)
     }
 
     pub(super) fn is_online(&self, role: Role) -> bool {
@@ -112,20 +127,19 @@ impl Session {
             return false;
         }
         self.joined = joined;
-        if self.is_open() && self.is_home() {
-            self.outputs.push_back(Output::Note(Note::Paired));
-        }
         true
     }
 
-    /// Notes where the record says that a party is, unless it is here.
-    pub(super) fn learn_place(&mut self, role: Role, place: Place) {
+    /// Notes where the record says that a party is, unless it is here. An older connection of it here is closed: the
+    /// party has left it, or nobody is behind it any more.
+    pub(super) fn learn_place(&mut self, role: Role, place: Place, now: Instant) {
         if place.node == self.node || self.epoch(role).is_some_and(|known| known > place.epoch) {
             return;
         }
-        if role == Role::Old && self.is_home() && self.is_open() {
-            self.outputs.push_back(Output::Note(Note::MovedOut { joined: self.joined.is_some() }));
+        if let Some(older) = self.attached(role) {
+            self.close(older, CloseReason::Superseded, None, now);
         }
+        *self.epochs.of_mut(role) = Some(place.epoch);
         *self.away.of_mut(role) = Some(place);
     }
 
@@ -137,35 +151,45 @@ impl Session {
     }
 
     /// The directory answered [`Self::look`].
-    pub(super) fn look_around(&mut self, id: ConnectionId, attachment: &Attachment) {
-        let Some(role) = self.connections.iter().find(|c| c.id == id && c.is_attached()).map(|c| c.role) else {
-            return;
-        };
+    pub(super) fn look_around(&mut self, id: ConnectionId, attachment: &Attachment, now: Instant) {
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
+        let role = connection.role;
+        let is_attached = connection.renew(attachment.epoch);
+        let is_renewed = self.epoch(role).is_some_and(|known| known < attachment.epoch);
+        if is_renewed {
+            *self.epochs.of_mut(role) = Some(attachment.epoch);
+        }
+        if !is_attached {
+            // It was gone before it got its seat again.
+            return if is_renewed { self.leave(role, attachment.epoch) };
+        }
         let peer = role.peer();
         let Some(place) = attachment.peer.filter(|place| place.node != self.node) else { return };
-        let (was_online, known) = (self.is_online(peer), self.epoch(peer));
+        let (was_online, known, counted) = (self.is_online(peer), self.epoch(peer), self.counted());
         let first = self.learn_joined(attachment.joined);
-        self.learn_place(peer, place);
+        self.learn_place(peer, place, now);
         let is_online = self.is_online(peer);
         if first || known < self.epoch(peer) || (is_online && !was_online) {
             self.tell_arrival(peer, first);
+        }
+        if is_renewed || first || known < self.epoch(peer) || (is_online && !was_online) {
             self.announce(role, attachment.epoch, None);
         }
         if !is_online && (first || was_online) {
             self.outputs.push_back(Output::Send(id, ServerMessage::PeerOffline {}));
         }
+        self.recount(counted);
     }
 
     fn peer_attached(&mut self, role: Role, place: Place, joined: Option<JoinedPeer>, now: Instant) {
         if self.epoch(role).is_some_and(|known| known >= place.epoch) {
             return;
         }
-        if let Some(older) = self.attached(role) {
-            self.close(older, CloseReason::Superseded, None, now);
-        }
+        let counted = self.counted();
         let first = self.learn_joined(joined);
-        self.learn_place(role, place);
+        self.learn_place(role, place, now);
         self.tell_arrival(role, first);
+        self.recount(counted);
     }
 
     fn peer_sent(&mut self, role: Role, epoch: u64, frame: Bytes) {

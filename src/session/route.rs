@@ -106,7 +106,8 @@ pub enum Transition {
         /// The hash of the resume token that it showed.
         hash: ResumeHash,
     },
-    /// A party that is attached asks what it may have missed. Changes nothing.
+    /// A party that is attached asks what it may have missed. If its seat is marked as empty, because its node could
+    /// not be reached, it takes the seat again.
     Look {
         /// Which seat.
         role: Role,
@@ -206,7 +207,7 @@ impl Route {
                 known.join(frame, &hash, resume_hash, &tag, rules, now).map(Some)
             }
             Transition::Resume { role, hash } => known.resume(role, &hash, rules.node, now).map(Some),
-            Transition::Look { role, epoch } => known.look(role, epoch, now).map(Some),
+            Transition::Look { role, epoch } => known.look(role, epoch, rules.node, now).map(Some),
             Transition::Leave { role, epoch } => {
                 if let Some(seat) = known.seat_mut(role).filter(|seat| seat.place.epoch == epoch) {
                     seat.place.online = false;
@@ -307,14 +308,18 @@ impl Route {
         self.attachment(role, previous, true, now)
     }
 
-    fn look(&self, role: Role, epoch: u64, now: Duration) -> Result<Attachment, Refusal> {
+    fn look(&mut self, role: Role, epoch: u64, node: NodeId, now: Duration) -> Result<Attachment, Refusal> {
         if let Some(reason) = self.ended {
             return Err(Refusal::Ended(reason));
         }
-        if self.seat(role).is_none_or(|seat| seat.place.epoch != epoch) {
-            return Err(Refusal::Closed(CloseReason::Superseded));
-        }
-        self.attachment(role, None, true, now)
+        // A later number at the same node: the answer that told it is late, or got lost.
+        let is_its = |place: Place| place.epoch == epoch || (place.epoch > epoch && place.node == node);
+        let seat = self.seat_mut(role).filter(|seat| is_its(seat.place));
+        let seat = seat.ok_or(Refusal::Closed(CloseReason::Superseded))?;
+        // A new number, so that everybody can tell that it is newer than its end.
+        let is_taken_for_gone = seat.place.epoch == epoch && !seat.place.online;
+        let previous = if is_taken_for_gone { seat.attach_again(node) } else { None };
+        self.attachment(role, previous, true, now)
     }
 
     fn count_resume(&mut self, node: NodeId) -> Result<(), Refusal> {
