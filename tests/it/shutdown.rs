@@ -14,8 +14,11 @@ use crate::support::socket::Socket;
 /// From the signal to the end of the process.
 const SOON: Duration = Duration::from_secs(2);
 
+/// Without time for sessions to finish by themselves; how a node drains is tested with several nodes.
+const NO_DRAIN: [&str; 4] = ["--set", "drain.grace=0s", "--set", "drain.window=0s"];
+
 async fn stop(signal: Signal) {
-    let mut relay = Relay::start(&[]);
+    let mut relay = Relay::start(&NO_DRAIN);
     let mut joined = Pair::joined(relay.address(), Transfer::usual()).await;
     let mut waiting = Pair::waiting(relay.address(), Transfer::usual()).await;
     let mut silent = Socket::open(relay.address(), &random_session(), New).await;
@@ -51,7 +54,7 @@ async fn ctrl_c_ends_the_process_in_the_same_way() {
 
 #[tokio::test]
 async fn an_app_that_does_not_read_cannot_hold_the_process_up() {
-    let mut relay = Relay::start(&[]);
+    let mut relay = Relay::start(&NO_DRAIN);
     let mut pair = Pair::joined(relay.address(), Transfer::usual()).await;
     drop(pair.new.take());
     let mut deaf = Socket::connect_with_little_room(relay.address()).await;
