@@ -15,7 +15,7 @@ use crate::support::socket::Socket;
 const SOON: Duration = Duration::from_secs(2);
 
 /// Without time for sessions to finish by themselves; how a node drains is tested with several nodes.
-const NO_DRAIN: [&str; 4] = ["--set", "drain.grace=0s", "--set", "drain.window=0s"];
+const NO_DRAIN: [&str; 2] = ["drain.grace=0s", "drain.window=0s"];
 
 async fn stop(signal: Signal) {
     let mut relay = Relay::start(&NO_DRAIN);
