@@ -143,9 +143,10 @@ impl Session {
         *self.away.of_mut(role) = Some(place);
     }
 
-    /// Asks the directory what a party may have missed, if its peer is not here.
+    /// Asks the directory what a party may have missed, if its peer is not here: also that there is a peer now, or that
+    /// it has joined and ended everything.
     pub(super) fn look_if_alone(&mut self, id: ConnectionId) {
-        if self.is_joined() && Role::BOTH.into_iter().any(|role| self.attached(role).is_none()) {
+        if Role::BOTH.into_iter().any(|role| self.attached(role).is_none()) {
             self.look(id);
         }
     }

@@ -312,13 +312,10 @@ impl Route {
         if let Some(reason) = self.ended {
             return Err(Refusal::Ended(reason));
         }
-        // A later number at the same node: the answer that told it is late, or got lost.
-        let is_its = |place: Place| place.epoch == epoch || (place.epoch > epoch && place.node == node);
-        let seat = self.seat_mut(role).filter(|seat| is_its(seat.place));
+        let seat = self.seat_mut(role).filter(|seat| seat.place.epoch == epoch);
         let seat = seat.ok_or(Refusal::Closed(CloseReason::Superseded))?;
         // A new number, so that everybody can tell that it is newer than its end.
-        let is_taken_for_gone = seat.place.epoch == epoch && !seat.place.online;
-        let previous = if is_taken_for_gone { seat.attach_again(node) } else { None };
+        let previous = if seat.place.online { None } else { seat.attach_again(node) };
         self.attachment(role, previous, true, now)
     }
 

@@ -197,8 +197,10 @@ impl Shared {
     ) -> Result<Option<Known>, Trouble> {
         let now = (self.environment.clock)();
         let known = self.known.get(session, now);
+        // Who takes a seat by a record that lacks the newest change takes one that is taken, or finds none.
+        let takes_a_seat = matches!(transition, Transition::Join { .. } | Transition::Resume { .. });
         let must_wait = self.state.is_settling(now)
-            && (matches!(transition, Transition::Join { .. }) || (found.is_none() && known.is_none()))
+            && (takes_a_seat || (found.is_none() && known.is_none()))
             && !matches!(transition, Transition::Open { .. });
         if must_wait {
             return Err(Trouble::Settling);
