@@ -1,6 +1,7 @@
 //! The real binary as a process of its own: started, measured, signalled and killed.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,7 +43,7 @@ impl Relay {
 
     /// [`Self::start`] for a relay that may refuse to run.
     pub(crate) fn try_start(settings: &[&str]) -> Result<Self, NotStarted> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_handoff"));
+        let mut command = Command::new(binary());
         command.args(["serve", "--json", "--set", "server.listen=127.0.0.1:0", "--log-format", "json"]);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         // Settings of whoever runs the tests are not the relay's; the allocator's may be.
@@ -144,6 +145,11 @@ impl Drop for Relay {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// The binary that was built with this test, or another one that `HANDOFF_BIN` names.
+fn binary() -> OsString {
+    std::env::var_os("HANDOFF_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_handoff").into())
 }
 
 fn collect(stderr: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {

@@ -1,0 +1,63 @@
+//! A node frozen at every step of handoffs that it takes part in, and let go on later: before its phones have noticed,
+//! or long after they went elsewhere. All complete, each once, and the node does no harm when it comes back.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::group::Group;
+use crate::phones::{Plan, Step, Told, all_complete, hand_over, summary};
+use crate::support::redis_server::process::RedisProcess;
+
+/// The node that is frozen.
+const VICTIM: usize = 0;
+
+/// Where the two phones of each handoff are.
+const PLACES: [(usize, usize); 3] = [(VICTIM, VICTIM), (VICTIM, 1), (1, VICTIM)];
+
+/// Of each choice of places.
+const AT_ONCE: usize = 2;
+
+/// Several windows of frames.
+const BYTES: usize = 100 * 1024;
+
+/// Before a phone has had reason to believe that its connection is dead.
+const SHORT: Duration = Duration::from_secs(12);
+
+/// After all phones have given the node up: they wait 40 s for a word.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Freezes the victim when the first of these handoffs has come so far.
+async fn freeze_at(redis: &RedisProcess, step: Step, time: Duration) -> Vec<Told> {
+    let group = Group::on_redis(3, redis, &format!("{step:?}-{}", time.as_secs())).await;
+    let frozen = tokio::sync::Notify::new();
+    let is_frozen = Cell::new(false);
+    let handoffs = PLACES.iter().cycle().take(PLACES.len() * AT_ONCE).map(|(old, new)| {
+        let plan = Plan { old: group.relays(*old), new: group.relays(*new), bytes: BYTES };
+        hand_over(plan, async |reached| {
+            if reached == step && !is_frozen.replace(true) {
+                group.freeze(VICTIM);
+                frozen.notify_one();
+            }
+        })
+    });
+    let thaw = async {
+        frozen.notified().await;
+        // Time passes; nothing else tells that it does.
+        tokio::time::sleep(time).await;
+        group.thaw(VICTIM);
+    };
+    let (told, ()) = tokio::join!(join_all(handoffs), thaw);
+    let told = all_complete(told);
+    println!("frozen at {step:?} for {time:?}: {}", summary(&told));
+    group.until_quiet().await;
+    told
+}
+
+#[tokio::test]
+async fn a_frozen_node_costs_no_handoff_and_does_no_harm_when_it_goes_on() {
+    let redis = RedisProcess::start(&[]);
+    let runs = Step::ALL.into_iter().flat_map(|step| [(step, SHORT), (step, LONG)]);
+    join_all(runs.map(|(step, time)| freeze_at(&redis, step, time))).await;
+}
