@@ -163,7 +163,7 @@ impl Session {
         if !is_attached {
             // It was gone before it got its seat again.
             return if is_renewed {
-                self.leave(role, attachment.epoch)
+                self.leave(role, attachment.epoch);
             };
         }
         let peer = role.peer();

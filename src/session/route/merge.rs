@@ -66,11 +66,8 @@ mod tests {
     }
 
     fn apply(route: &mut Option<Route>, transition: Transition, node: u8) {
-        let rules = Rules {
-            node: NodeId::from_random([node; 16]),
-            lifetime: Duration::from_secs(180),
-            refuse: Refuse::Nothing,
-        };
+        let rules =
+            Rules { node: NodeId::from_random([node; 16]), lifetime: Duration::from_mins(3), refuse: Refuse::Nothing };
         drop(Route::apply(route, transition, rules, Duration::ZERO));
     }
 
@@ -78,7 +75,7 @@ mod tests {
         let offer = Offer {
             public_key: PublishedKey::new(vec![4; 65]).unwrap(),
             join_hashes: vec![JoinHash::of(&JoinProof::new([0; 32]))],
-            interval: Duration::from_secs(180),
+            interval: Duration::from_mins(3),
         };
         let mut route = None;
         apply(&mut route, Transition::Open { offer, resume_hash: hash(1), tag: NetworkTag::UNKNOWN }, 1);
