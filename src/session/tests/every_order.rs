@@ -100,7 +100,8 @@ fn current_frame(rig: &Rig) -> u8 {
 
 /// What tells two situations apart for the future.
 fn fingerprint(rig: &Rig) -> u64 {
-    let Session { settings: _, node: _, state, joined, connections, away: _, epochs: _, quotas, outputs } = &rig.session;
+    let Session { settings: _, node: _, state, joined, connections, away: _, epochs: _, quotas, outputs } =
+        &rig.session;
     assert!(outputs.is_empty());
     let mut hasher = DefaultHasher::new();
     (state, joined.is_some(), connections, quotas, &rig.route, rig.elapsed(), rig.ended()).hash(&mut hasher);

@@ -2,6 +2,6 @@
 
 mod cluster;
 mod every_order;
-mod model;
+mod many_nodes;
 mod rig;
 mod rules;
