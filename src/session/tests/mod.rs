@@ -3,5 +3,6 @@
 mod cluster;
 mod every_order;
 mod many_nodes;
+mod model;
 mod rig;
 mod rules;
