@@ -162,9 +162,10 @@ impl Session {
         }
         if !is_attached {
             // It was gone before it got its seat again.
-            return if is_renewed {
+            if is_renewed {
                 self.leave(role, attachment.epoch);
-            };
+            }
+            return;
         }
         let peer = role.peer();
         let Some(place) = attachment.peer.filter(|place| place.node != self.node) else { return };
