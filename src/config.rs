@@ -30,6 +30,7 @@ use ::config::ConfigError::{At, FileParse, Type};
 use ::config::{Config, File, FileFormat, Map, Source as _, Value};
 use serde::{Deserialize, Serialize};
 
+pub use self::redis::{Redis, RedisTopology};
 pub use args::Args;
 pub use drain::Drain;
 use keys::Key;
@@ -38,7 +39,6 @@ pub use limits::Limits;
 pub use logging::Log;
 pub use network::Network;
 pub use open::{Open, OpenPolicy};
-pub use redis::{Redis, RedisTopology};
 pub use secret::{SecretKey, SecretText};
 pub use server::{ClientAddressHeader, Server};
 pub use session::{FrameInterval, Session};

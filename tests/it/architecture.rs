@@ -26,7 +26,11 @@ const PARTS: &[Part] = &[
         crates: &["aes_gcm", "hkdf", "hpke", "p256", "rand", "sha2", "subtle", "thiserror", "zeroize"],
     },
     Part { name: "keyed_hash", parts: &[], crates: &["hkdf", "rand", "sha2", "zeroize"] },
-    Part { name: "session", parts: &["protocol"], crates: &["base64", "bytes", "serde", "subtle", "thiserror"] },
+    Part {
+        name: "session",
+        parts: &["protocol"],
+        crates: &["base64", "bytes", "serde", "subtle", "thiserror", "uuid"],
+    },
     Part {
         name: "telemetry",
         parts: &["protocol"],
@@ -61,7 +65,20 @@ const PARTS: &[Part] = &[
     Part {
         name: "directory",
         parts: &["protocol", "session", "keyed_hash", "telemetry"],
-        crates: &["thiserror", "tokio", "tracing"],
+        crates: &[
+            "arc_swap",
+            "bytes",
+            "futures_util",
+            "metrics",
+            "redis",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+            "uuid",
+            "zeroize",
+        ],
     },
     Part {
         name: "relay",
@@ -281,6 +298,15 @@ fn the_websocket_crate_is_known_to_one_file() {
         .map(|source| source.path)
         .collect();
     assert_eq!(know, [Path::new("src/edge/socket.rs")]);
+}
+
+#[test]
+fn the_redis_crate_is_known_to_one_folder() {
+    let folder = Path::new("src/directory/redis");
+    // Whoever has a module of that name says `self::redis`.
+    let know = sources().into_iter().filter(|source| source.uses("redis")).map(|source| source.path);
+    let elsewhere: Vec<PathBuf> = know.filter(|path| !path.starts_with(folder)).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
 }
 
 #[test]
