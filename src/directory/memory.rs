@@ -111,7 +111,7 @@ mod tests {
     use std::cell::Cell;
     use std::sync::Arc;
 
-    use super::super::contract::{Bench, LIFETIME, SPECIFICATION, open, rules, session};
+    use super::super::contract::{Bench, Desk, LIFETIME, SPECIFICATION, open, rules, session};
     use super::*;
 
     thread_local! {
@@ -130,16 +130,23 @@ mod tests {
 
     #[test]
     fn it_does_what_every_directory_must() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for (name, test) in SPECIFICATION {
             PASSED.set(Duration::ZERO);
             println!("{name}");
-            test(&Bench { directory: Arc::new(MemoryDirectory::new(rules(), clock)), pass });
+            test(&Bench {
+                desks: vec![Desk { directory: Arc::new(MemoryDirectory::new(rules(1), clock)), news: None }],
+                runtime: runtime.handle().clone(),
+                pass: |_, time| pass(time),
+                slack: Duration::ZERO,
+                prefix: String::new(),
+            });
         }
     }
 
     #[test]
     fn a_sweep_drops_what_is_forgotten_and_gives_its_memory_back() {
-        let directory = MemoryDirectory::new(rules(), clock);
+        let directory = MemoryDirectory::new(rules(1), clock);
         let capacity = |directory: &MemoryDirectory| -> usize {
             directory.shards.lock_each().map(|shard| shard.routes.capacity() + shard.expiries.capacity()).sum()
         };
@@ -162,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_session_whose_id_is_used_again_before_the_sweep_is_not_swept_with_the_first() {
-        let directory = MemoryDirectory::new(rules(), clock);
+        let directory = MemoryDirectory::new(rules(1), clock);
         directory.apply_now(session(1), open(1)).unwrap();
         pass(LIFETIME + limits::TOMBSTONE_GRACE);
         directory.apply_now(session(1), open(2)).unwrap();

@@ -302,6 +302,15 @@ fn the_websocket_crate_is_known_to_one_file() {
 }
 
 #[test]
+fn the_redis_crate_is_known_to_one_folder() {
+    let folder = Path::new("src/directory/redis");
+    // Whoever has a module of that name says `self::redis`.
+    let know = sources().into_iter().filter(|source| source.uses("redis")).map(|source| source.path);
+    let elsewhere: Vec<PathBuf> = know.filter(|path| !path.starts_with(folder)).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+}
+
+#[test]
 fn the_pure_parts_read_no_clock_and_do_no_io() {
     let forbidden = [
         "Instant::now",

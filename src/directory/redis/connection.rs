@@ -1,6 +1,7 @@
 //! One connection to Redis, whatever its topology: it carries commands both ways and this node's inbox.
 
 use std::fmt;
+use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
@@ -93,10 +94,12 @@ impl fmt::Debug for Connection {
 }
 
 /// One run of one Redis process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) version: String,
     pub(super) run_id: String,
+    /// How long it has been running, or a little less.
+    pub(super) uptime: Duration,
 }
 
 impl Server {
@@ -105,7 +108,8 @@ impl Server {
             let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             value.unwrap_or_default().trim().to_owned()
         };
-        Self { version: field("redis_version"), run_id: field("run_id") }
+        let uptime = field("uptime_in_seconds").parse().map_or(Duration::ZERO, Duration::from_secs);
+        Self { version: field("redis_version"), run_id: field("run_id"), uptime }
     }
 
     /// Whether it has sharded channels: Redis 7.0 or newer.
@@ -122,7 +126,7 @@ mod tests {
     #[test]
     fn sharded_channels_came_with_redis_7() {
         let server = |version: &str| Server::parse(&format!("# Server\r\nredis_version:{version}\r\nrun_id:abc\r\n"));
-        assert_eq!(server("7.0.15").run_id, "abc");
+        assert_eq!((server("7.0.15").run_id.as_str(), server("7.0.15").uptime), ("abc", Duration::ZERO));
         for (version, is_recent) in [("7.0.0", true), ("8.2.1", true), ("10.0", true), ("6.2.14", false), ("", false)] {
             assert_eq!(server(version).is_recent(), is_recent, "{version}");
         }

@@ -1,11 +1,11 @@
 //! What this node knows of the records that it has had to do with: the first guess for a transition, and what is put
 //! back when Redis has lost it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::record::{Record, Tag};
+use super::record::Tag;
 use crate::protocol::ids::SessionId;
 use crate::session::route::Route;
 
@@ -15,13 +15,23 @@ pub(super) struct Known {
     pub(super) route: Route,
     /// The tag that the record has in Redis, as far as this node knows.
     pub(super) tag: Option<Tag>,
-    /// When the session was opened, on this node's clock.
+    /// When the session was opened, on this node's clock: never later than Redis has it.
     pub(super) opened_at: Instant,
 }
 
 impl Known {
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.opened_at)
+    }
+
+    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
+        self.route.is_forgotten(self.age(now))
+    }
+
+    /// What both know together; the tag is this one's, and the earlier deadline holds.
+    pub(super) fn merge(self, other: &Self) -> Self {
+        let opened_at = self.opened_at.min(other.opened_at);
+        Self { route: self.route.merge(&other.route), tag: self.tag, opened_at }
     }
 }
 
@@ -37,6 +47,8 @@ struct Inner {
     routes: HashMap<SessionId, Known>,
     /// In the order in which this node first heard of them.
     order: VecDeque<SessionId>,
+    /// Those of which Redis does not have everything.
+    unsaved: HashSet<SessionId>,
 }
 
 impl KnownRoutes {
@@ -45,19 +57,28 @@ impl KnownRoutes {
     }
 
     pub(super) fn get(&self, session: &SessionId, now: Instant) -> Option<Known> {
-        self.lock().routes.get(session).filter(|known| !known.route.is_forgotten(known.age(now))).cloned()
+        self.lock().routes.get(session).filter(|known| !known.is_forgotten(now)).cloned()
     }
 
-    /// Notes what is in Redis now.
-    pub(super) fn put(&self, session: SessionId, record: Record, now: Instant) {
-        let Record { tag, route, age } = record;
-        let opened_at = now.checked_sub(age).unwrap_or(now);
-        self.lock().put(session, Known { route, tag: Some(tag), opened_at }, self.most);
+    /// Notes what is in Redis now. Two transitions of one session may end in another order than they were made in, so
+    /// nothing that was known is given up for it.
+    pub(super) fn put(&self, session: SessionId, saved: &Known, now: Instant) {
+        let mut inner = self.lock();
+        let before = inner.routes.get(&session).filter(|before| !before.is_forgotten(now));
+        let known = before.map_or_else(|| saved.clone(), |before| saved.clone().merge(before));
+        if known.route == saved.route {
+            inner.unsaved.remove(&session);
+        }
+        inner.put(session, known, self.most);
     }
 
-    /// Notes a change that could not be written. It is written when Redis is back.
-    pub(super) fn put_unsaved(&self, session: SessionId, route: Route, opened_at: Instant) {
-        self.lock().put(session, Known { route, tag: None, opened_at }, self.most);
+    /// Notes a change that could not be written. It is written when Redis takes it.
+    pub(super) fn put_unsaved(&self, session: SessionId, known: Known) {
+        let mut inner = self.lock();
+        inner.put(session, Known { tag: None, ..known }, self.most);
+        if inner.routes.contains_key(&session) {
+            inner.unsaved.insert(session);
+        }
     }
 
     /// Every session of which something is known.
@@ -65,15 +86,22 @@ impl KnownRoutes {
         self.lock().routes.keys().copied().collect()
     }
 
+    /// Every session of which Redis does not have everything.
+    pub(super) fn unsaved(&self) -> Vec<SessionId> {
+        self.lock().unsaved.iter().copied().collect()
+    }
+
     /// Drops what is forgotten. To be called every few seconds.
     pub(super) fn sweep(&self, now: Instant) {
         let mut inner = self.lock();
-        inner.routes.retain(|_, known| !known.route.is_forgotten(known.age(now)));
-        let Inner { routes, order } = &mut *inner;
+        inner.routes.retain(|_, known| !known.is_forgotten(now));
+        let Inner { routes, order, unsaved } = &mut *inner;
         order.retain(|session| routes.contains_key(session));
+        unsaved.retain(|session| routes.contains_key(session));
         if routes.is_empty() {
             routes.shrink_to_fit();
             order.shrink_to_fit();
+            unsaved.shrink_to_fit();
         }
     }
 
@@ -90,6 +118,7 @@ impl Inner {
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.routes.remove(&oldest);
+                self.unsaved.remove(&oldest);
             }
         }
     }

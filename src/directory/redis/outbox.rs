@@ -1,17 +1,22 @@
 //! Messages to other nodes: one queue, one task, one pipeline for each node that is written to. So the order between
 //! two nodes is kept, and nobody waits.
+//!
+//! Redis says whether somebody heard. A node that nobody is may only be about to connect anew; it is gone if it stays
+//! away for some seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use metrics::counter;
-use redis::Pipeline;
+use redis::{Pipeline, RedisError};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::connection::Connection;
 use super::envelope::{Content, Envelope};
-use super::{Shared, Trouble};
+use super::{SETTLE, Shared, Trouble};
 use crate::directory::News;
 use crate::protocol::ids::SessionId;
 use crate::session::node::{NodeId, PeerEvent};
@@ -22,6 +27,9 @@ const QUEUE: usize = 4096;
 
 /// Messages in one pipeline.
 const BATCH: usize = 128;
+
+/// Between two questions to nodes that did not hear.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A message, ready to be sent.
 #[derive(Debug)]
@@ -37,7 +45,7 @@ pub(super) struct Outbox(mpsc::Sender<Letter>);
 impl Outbox {
     pub(super) fn start(shared: Arc<Shared>, news: mpsc::Sender<News>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        drop(tokio::spawn(work(shared, receiver, news)));
+        drop(tokio::spawn(work(Worker { shared, news, absent: BTreeMap::new() }, receiver)));
         Self(sender)
     }
 
@@ -48,44 +56,118 @@ impl Outbox {
     }
 }
 
-async fn work(shared: Arc<Shared>, mut letters: mpsc::Receiver<Letter>, news: mpsc::Sender<News>) {
+/// What goes to one node in one pipeline.
+#[derive(Debug)]
+struct Delivery {
+    to: NodeId,
+    /// Who wants to know if nobody hears it.
+    sessions: Vec<SessionId>,
+    contents: Vec<(SessionId, Content)>,
+}
+
+/// Sessions that told a node something which nobody heard.
+#[derive(Debug)]
+struct Absence {
+    since: Instant,
+    sessions: HashSet<SessionId>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    shared: Arc<Shared>,
+    news: mpsc::Sender<News>,
+    absent: BTreeMap<NodeId, Absence>,
+}
+
+async fn work(mut worker: Worker, mut letters: mpsc::Receiver<Letter>) {
     let mut batch = Vec::with_capacity(BATCH);
-    while letters.recv_many(&mut batch, BATCH).await > 0 {
-        let mut by_node: BTreeMap<NodeId, Vec<Letter>> = BTreeMap::new();
-        batch.drain(..).for_each(|letter| by_node.entry(letter.to).or_default().push(letter));
-        // Without a connection they are lost, and every session knows that it cannot reach the others.
-        if let Some(connection) = shared.state.connection() {
-            let deliveries = by_node.into_iter().map(|(to, letters)| {
-                let connection = connection.clone();
-                deliver(&shared, connection, to, letters, &news)
-            });
-            join_all(deliveries).await;
+    let mut probe = tokio::time::interval(PROBE_INTERVAL);
+    probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            count = letters.recv_many(&mut batch, BATCH) => {
+                if count == 0 {
+                    return;
+                }
+                worker.send(batch.drain(..)).await;
+            }
+            _ = probe.tick(), if !worker.absent.is_empty() => worker.probe().await,
         }
     }
 }
 
-async fn deliver(
+impl Worker {
+    async fn send(&mut self, letters: impl Iterator<Item = Letter>) {
+        let mut by_node: BTreeMap<NodeId, Vec<Letter>> = BTreeMap::new();
+        letters.for_each(|letter| by_node.entry(letter.to).or_default().push(letter));
+        let deliveries = by_node.into_iter().map(|(to, letters)| {
+            let sessions: Vec<SessionId> = letters.iter().map(|letter| letter.session).collect();
+            let contents = letters.into_iter().map(|letter| (letter.session, Content::Event(letter.event))).collect();
+            Delivery { to, sessions, contents }
+        });
+        self.deliver(deliveries.collect()).await;
+    }
+
+    /// Asks for those who did not hear, and gives up those who have not been heard of for too long.
+    async fn probe(&mut self) {
+        let nobody = SessionId::from_random([0; 16]);
+        let question =
+            |to: &NodeId| Delivery { to: *to, sessions: Vec::new(), contents: vec![(nobody, Content::Echo(0))] };
+        self.deliver(self.absent.keys().map(question).collect()).await;
+        let now = self.shared.now();
+        let gone = self.absent.extract_if(.., |_, absence| now.saturating_duration_since(absence.since) >= SETTLE);
+        for (node, absence) in gone {
+            for session in absence.sessions {
+                if self.news.try_send(News::Gone { session, node }).is_err() {
+                    counter!(telemetry::NEWS_DROPPED).increment(1);
+                }
+            }
+        }
+    }
+
+    /// Sends to each node, and notes who heard.
+    async fn deliver(&mut self, deliveries: Vec<Delivery>) {
+        // Without a connection all is lost, and every session knows that it cannot reach the others.
+        let Some(connection) = self.shared.state.connection() else { return self.absent.clear() };
+        let shared = &self.shared;
+        let answers = join_all(deliveries.into_iter().map(|Delivery { to, sessions, contents }| {
+            let connection = connection.clone();
+            async move { (to, sessions, publish(shared, connection, to, contents).await) }
+        }));
+        for (to, sessions, heard) in answers.await {
+            match heard {
+                Some(true) => drop(self.absent.remove(&to)),
+                Some(false) => {
+                    let since = self.shared.now();
+                    let absence = self.absent.entry(to).or_insert_with(|| Absence { since, sessions: HashSet::new() });
+                    absence.sessions.extend(sessions);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// Whether the node heard the last of it; nothing if that is not known.
+async fn publish(
     shared: &Shared,
     mut connection: Connection,
     to: NodeId,
-    letters: Vec<Letter>,
-    news: &mpsc::Sender<News>,
-) {
+    contents: Vec<(SessionId, Content)>,
+) -> Option<bool> {
     let channel = shared.inbox(to);
-    let mut pipeline = Pipeline::with_capacity(letters.len());
-    let sessions: Vec<SessionId> = letters.iter().map(|letter| letter.session).collect();
-    for Letter { session, event, .. } in letters {
-        let envelope = Envelope { from: shared.rules.node, session, content: Content::Event(event) };
+    counter!(telemetry::REDIS_COMMANDS).increment(u64::try_from(contents.len()).unwrap_or(0));
+    let mut pipeline = Pipeline::with_capacity(contents.len());
+    for (session, content) in contents {
+        let envelope = Envelope { from: shared.rules.node, session, content };
         pipeline.cmd("SPUBLISH").arg(&channel).arg(envelope.encode());
     }
-    counter!(telemetry::REDIS_COMMANDS).increment(u64::try_from(sessions.len()).unwrap_or(0));
-    let heard: Vec<i64> = match pipeline.query_async(&mut connection).await {
-        Ok(heard) => heard,
-        Err(error) => return shared.note_trouble(&Trouble::Redis(error)),
-    };
-    for (session, heard) in sessions.into_iter().zip(heard) {
-        if heard == 0 && news.try_send(News::Gone { session, node: to }).is_err() {
-            counter!(telemetry::NEWS_DROPPED).increment(1);
+    let heard: Result<Vec<i64>, RedisError> = pipeline.query_async(&mut connection).await;
+    match heard {
+        Ok(heard) => heard.last().map(|heard| *heard > 0),
+        Err(error) => {
+            shared.note_trouble(&Trouble::Redis(error));
+            None
         }
     }
 }

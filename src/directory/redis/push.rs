@@ -1,9 +1,12 @@
 //! What Redis sends by itself: messages in this node's inbox, and the end of a connection.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use metrics::counter;
 use redis::aio::{AsyncPushSender, SendError};
 use redis::{PushInfo, PushKind, Value};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::envelope::{Content, Envelope};
 use crate::directory::News;
@@ -17,11 +20,13 @@ pub(super) struct Push {
     news: mpsc::Sender<News>,
     /// Number of the newest message to itself that came back.
     echoed: watch::Sender<u64>,
+    suspicion: Arc<Notify>,
+    has_complained: Arc<AtomicBool>,
 }
 
 impl Push {
-    pub(super) fn new(node: NodeId, news: mpsc::Sender<News>) -> Self {
-        Self { node, news, echoed: watch::Sender::new(0) }
+    pub(super) fn new(node: NodeId, news: mpsc::Sender<News>, suspicion: Arc<Notify>) -> Self {
+        Self { node, news, echoed: watch::Sender::new(0), suspicion, has_complained: Arc::default() }
     }
 
     pub(super) fn echoed(&self) -> watch::Receiver<u64> {
@@ -30,7 +35,9 @@ impl Push {
 
     fn take(&self, message: &[u8]) {
         let Some(Envelope { from, session, content }) = Envelope::decode(message) else {
-            tracing::warn!("a message in this node's inbox cannot be read; does another version of the relay run?");
+            if !self.has_complained.swap(true, Ordering::Relaxed) {
+                tracing::warn!("a message in this node's inbox cannot be read; does another version of the relay run?");
+            }
             return;
         };
         match content {
@@ -47,8 +54,11 @@ impl Push {
 
 impl AsyncPushSender for Push {
     fn send(&self, PushInfo { kind, data }: PushInfo) -> Result<(), SendError> {
-        if let (PushKind::SMessage, [_, Value::BulkString(message)]) = (kind, data.as_slice()) {
-            self.take(message);
+        match (kind, data.as_slice()) {
+            (PushKind::SMessage, [_, Value::BulkString(message)]) => self.take(message),
+            // The subscription moves to another server of a cluster, or is gone with its connection.
+            (PushKind::Disconnection | PushKind::SUnsubscribe, _) => self.suspicion.notify_one(),
+            _ => {}
         }
         Ok(())
     }

@@ -4,10 +4,9 @@
 //! Redis' own expiry is the record's clock: its age is the time for which it is remembered, less the time that Redis
 //! still keeps it. So the nodes' clocks never matter.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{ExistenceCheck, Pipeline, RedisResult, Script, SetExpiry, SetOptions};
+use redis::{ExistenceCheck, Pipeline, RedisResult, SetExpiry, SetOptions};
 
 use super::connection::Connection;
 use crate::session::route::Route;
@@ -30,14 +29,13 @@ pub(super) struct BadRecord;
 
 /// KEYS: the record. ARGV: the tag that must be there, the new record, and how long to keep it in ms, or nothing to
 /// keep its expiry. Answers 1 if it was written.
-static REPLACE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return 0 end
-         if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
-         else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-         return 1",
-    )
-});
+///
+/// Sent as it is each time, not by its hash: after a restart or a failover no server has to be taught it again.
+const REPLACE: &str = "\
+if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then return 0 end
+if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1";
 
 /// Reads a record.
 pub(super) async fn read(connection: &mut Connection, key: &str) -> RedisResult<Option<Result<Record, BadRecord>>> {
@@ -74,8 +72,29 @@ pub(super) async fn replace(
     route: &Route,
     keep: Option<Duration>,
 ) -> RedisResult<bool> {
+    swap(connection, key, known, &encode(tag, route), keep).await
+}
+
+/// Does nothing with what is surely no record, in all the ways that records need: a user who may not do one of them is
+/// found out before there are sessions.
+pub(super) async fn rehearse(connection: &mut Connection, key: &str) -> RedisResult<()> {
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline.get(key).ignore().pttl(key).ignore();
+    pipeline.exec_async(connection).await?;
+    swap(connection, key, &Tag::default(), &[], None).await.map(drop)
+}
+
+async fn swap(
+    connection: &mut Connection,
+    key: &str,
+    known: &Tag,
+    value: &[u8],
+    keep: Option<Duration>,
+) -> RedisResult<bool> {
     let keep = keep.map(|keep| millis(keep).to_string()).unwrap_or_default();
-    REPLACE.key(key).arg(&known[..]).arg(encode(tag, route)).arg(keep).invoke_async(connection).await
+    let mut command = redis::cmd("EVAL");
+    command.arg(REPLACE).arg(1).arg(key).arg(&known[..]).arg(value).arg(keep);
+    command.query_async(connection).await
 }
 
 fn encode(tag: &Tag, route: &Route) -> Vec<u8> {

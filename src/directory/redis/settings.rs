@@ -80,7 +80,7 @@ impl Settings {
 
     fn single(&self, infos: Vec<ConnectionInfo>) -> Result<Connector, redis::RedisError> {
         let first = infos.into_iter().next();
-        let info = first.ok_or_else(|| (redis::ErrorKind::InvalidClientConfig, "there is no address"))?;
+        let info = first.ok_or((redis::ErrorKind::InvalidClientConfig, "there is no address"))?;
         let client = match self.certificates() {
             Some(certificates) => Client::build_with_tls(info, certificates),
             None => Client::open(info),
@@ -128,7 +128,8 @@ impl Settings {
 
     fn info(&self, url: &str) -> Result<ConnectionInfo, BadRedisSettings> {
         let info = url.into_connection_info().map_err(bad)?;
-        let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        // Its own name is of no use to Redis, and one permission more to ask for.
+        let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
         if let Some(username) = &self.username {
             redis = redis.set_username(username);
         }

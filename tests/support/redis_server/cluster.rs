@@ -46,7 +46,7 @@ impl Cluster {
     /// The master that has a key or a sharded channel.
     pub(crate) fn node_of(&mut self, key: &str) -> &mut RedisProcess {
         let slot: u16 = self.nodes.iter().find_map(|node| node.try_command(&["CLUSTER", "KEYSLOT", key]).ok()).unwrap();
-        let has = |(_, to): &(&str, &str)| slot <= to.parse().unwrap();
+        let has = |(_, to): &(&str, &str)| slot <= to.parse::<u16>().unwrap();
         self.nodes.iter_mut().zip(SLOTS).find(|(_, slots)| has(slots)).unwrap().0
     }
 
