@@ -3,6 +3,8 @@
 //! The rules stay in [`Route`]: a node reads a record, applies the transition, and writes the result on condition that
 //! nobody wrote meanwhile; else it begins anew. What a node knows already spares it the reading.
 //!
+//! [`Route`]: crate::session::route::Route
+//!
 //! ```text
 //! transition  read, apply, write on condition; put back          record      a record's bytes and commands
 //! supervisor  connects, watches, reconnects                      known       what this node has seen of the records
