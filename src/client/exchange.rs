@@ -231,7 +231,7 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
             self.set_peer_online(online);
         }
         self.outbox.send_again();
-        self.say_last_word();
+        self.say_last_word(now);
         Ok(())
     }
 
@@ -277,7 +277,7 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
             return self.finish();
         }
         self.last_word = Some(LastWord { message, until: after(now, within) });
-        self.say_last_word();
+        self.say_last_word(now);
     }
 
     /// Like [`Self::part`], for an end: whatever else was to be sent no longer matters.
@@ -352,9 +352,10 @@ impl<E: From<LinkEvent>, R: CryptoRng> Exchange<E, R> {
         }
     }
 
-    fn say_last_word(&mut self) {
+    fn say_last_word(&mut self, now: Instant) {
         if let (true, Some(word)) = (self.is_attached(), &self.last_word) {
             self.control.push_back(Transmit::Text(word.message.encode()));
+            self.link.part(now);
         }
     }
 

@@ -15,6 +15,9 @@ use crate::protocol::limits;
 /// Time for the answer to the first message. The relay's directory may be slow; a person waits no longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time for the answer to the last word, before it is said again elsewhere: twice within the time that there is for it.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Silence after which a connection is dead. The relay pings every 15 s and itself gives up after 38 s.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -79,6 +82,8 @@ pub(super) struct Link<R> {
     is_back: bool,
     started_at: Instant,
     heard_at: Instant,
+    /// When the relay must have answered the last word that was said on this connection.
+    parted_by: Option<Instant>,
     give_up_at: Instant,
     deadline: Option<Instant>,
     last_failure: ConnectFailure,
@@ -96,6 +101,7 @@ impl<R: CryptoRng> Link<R> {
             is_back: true,
             started_at: now,
             heard_at: now,
+            parted_by: None,
             give_up_at: after(now, patience),
             deadline: None,
             last_failure: ConnectFailure::Timeout,
@@ -149,6 +155,7 @@ impl<R: CryptoRng> Link<R> {
         }
         self.phase = Phase::Greeting { fresh, until: after(now, ANSWER_TIMEOUT) };
         self.heard_at = now;
+        self.parted_by = None;
         Some(if fresh { First::Fresh } else { First::Resume })
     }
 
@@ -181,6 +188,11 @@ impl<R: CryptoRng> Link<R> {
     /// Anything arrived.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard_at = now;
+    }
+
+    /// The last word was said; the relay answers it at once, and with the end.
+    pub(super) fn part(&mut self, now: Instant) {
+        self.parted_by = Some(after(now, LAST_ANSWER_TIMEOUT));
     }
 
     /// What a close reason means for this app.
@@ -282,7 +294,8 @@ impl<R: CryptoRng> Link<R> {
     }
 
     fn silent_at(&self) -> Instant {
-        after(self.heard_at, SILENCE_TIMEOUT)
+        let silent_at = after(self.heard_at, SILENCE_TIMEOUT);
+        self.parted_by.map_or(silent_at, |parted_by| parted_by.min(silent_at))
     }
 
     fn unreachable(&self) -> EndReason {

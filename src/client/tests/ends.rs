@@ -153,6 +153,18 @@ fn a_last_word_that_cannot_be_said_is_given_up_after_eight_seconds() {
 }
 
 #[test]
+fn a_last_word_that_nobody_answers_is_said_again_on_another_connection() {
+    let mut world = world(5000);
+    world.run_until(|world| world.old_events.contains(&OldEvent::Delivered));
+    // A frozen node: the connection stays, and nobody reads what it brings.
+    world.settle_transmits(Role::Old);
+    world.up[at(Role::Old)].clear();
+    let now = world.now;
+    let world = assert_handed_over(world.run(), 5000);
+    assert!(world.now - now < Duration::from_secs(4), "{:?}", world.now - now);
+}
+
+#[test]
 fn a_receipt_counts_even_if_the_answer_to_complete_is_lost() {
     let mut world = world(5000);
     world.run_until(|world| world.old_events.contains(&OldEvent::Delivered));
