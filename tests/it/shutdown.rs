@@ -1,4 +1,5 @@
-//! The end of the process: apps are told to try elsewhere, and then it ends, soon and with 0.
+//! The end of the process without time for anybody: apps are told to try elsewhere, and then it ends, soon and with 0.
+//! How a node leaves that gives its sessions time is a subject of `tests/nodes`.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ use crate::support::socket::Socket;
 /// From the signal to the end of the process.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Without time for sessions to finish by themselves; how a node drains is tested with several nodes.
-const NO_DRAIN: [&str; 2] = ["drain.grace=0s", "drain.window=0s"];
+/// SIGTERM gives no time, either.
+const AT_ONCE: [&str; 2] = ["drain.grace=0s", "drain.window=0s"];
 
-async fn stop(signal: Signal) {
-    let mut relay = Relay::start(&NO_DRAIN);
+async fn stop(signal: Signal, settings: &[&str]) {
+    let mut relay = Relay::start(settings);
     let mut joined = Pair::joined(relay.address(), Transfer::usual()).await;
     let mut waiting = Pair::waiting(relay.address(), Transfer::usual()).await;
     let mut silent = Socket::open(relay.address(), &random_session(), New).await;
@@ -44,17 +45,17 @@ async fn stop(signal: Signal) {
 
 #[tokio::test]
 async fn sigterm_tells_every_app_to_try_elsewhere_and_ends_the_process() {
-    stop(Signal::TERM).await;
+    stop(Signal::TERM, &AT_ONCE).await;
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_the_process_in_the_same_way() {
-    stop(Signal::INT).await;
+async fn ctrl_c_ends_the_process_in_the_same_way_whatever_time_sessions_have() {
+    stop(Signal::INT, &[]).await;
 }
 
 #[tokio::test]
 async fn an_app_that_does_not_read_cannot_hold_the_process_up() {
-    let mut relay = Relay::start(&NO_DRAIN);
+    let mut relay = Relay::start(&AT_ONCE);
     let mut pair = Pair::joined(relay.address(), Transfer::usual()).await;
     drop(pair.new.take());
     let mut deaf = Socket::connect_with_little_room(relay.address()).await;

@@ -112,11 +112,6 @@ impl Group {
         urls.fold(RelayList::new(), |list, url| list.with(RELAY, url))
     }
 
-    /// Ends a node without a chance to say goodbye.
-    pub(crate) fn kill(&mut self, index: usize) {
-        drop(self.nodes[index].take().expect("the node runs"));
-    }
-
     /// Takes a node out, to be watched to its end.
     pub(crate) fn take(&mut self, index: usize) -> Relay {
         self.nodes[index].take().expect("the node runs")
