@@ -113,7 +113,8 @@ impl Handshake {
     /// The bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let Self { method, target, version, headers } = self;
-        let lines = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>();
+        let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines = lines.concat();
         format!("{method} {target} {version}\r\n{lines}\r\n").into_bytes()
     }
 }
