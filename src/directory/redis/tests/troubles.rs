@@ -51,6 +51,7 @@ fn a_redis_that_is_frozen_is_given_up_within_seconds_and_taken_back() {
     watched(async |watch| {
         let redis = RedisProcess::start(&[]);
         let mut node = Node::on(&redis).await;
+        node.until_settled().await;
         node.attach(1, open(1)).await;
         redis.pause();
         let waited = node.refuses(1, resume(Role::Old, 1)).await;
@@ -152,6 +153,7 @@ fn a_connection_that_is_killed_is_made_again_within_a_second_or_two() {
     watched(async |watch| {
         let redis = RedisProcess::start(&[]);
         let mut node = Node::on(&redis).await;
+        node.until_settled().await;
         node.attach(1, open(1)).await;
         let killed = clock();
         redis.command::<()>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
