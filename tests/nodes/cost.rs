@@ -105,7 +105,7 @@ async fn measure(group: &Group, redis: Option<&RedisProcess>, old: usize, new: u
     for _ in 0..HANDOFFS {
         told.push(hand_over(plan.clone(), async |_| {}).await);
     }
-    let (cpu, took) = ((cpu() - cpu_before) / HANDOFFS, started.elapsed());
+    let (cpu, took) = (cpu().saturating_sub(cpu_before) / HANDOFFS, started.elapsed());
     // Ends are written after the apps have heard them.
     group.until_sum("handoff_sessions", 0.0).await;
     let counts = redis.zip(counts).map(|(redis, before)| Counts::read(redis).since(&before)).unwrap_or_default();

@@ -47,13 +47,13 @@ async fn a_node_that_leaves_lets_sessions_finish_and_spreads_the_others_over_the
         nearly_done.finish().await;
         (not_ready, started.elapsed())
     };
-    let (mut closed, (not_ready, finished)) = tokio::join!(join_all(closed), finishes);
+    let (mut closed, (not_ready, completed)) = tokio::join!(join_all(closed), finishes);
     let status = relay.until_exit().await;
     let gone = started.elapsed();
     closed.sort_unstable();
     let at = |tenth: usize| closed[(closed.len() * tenth / 10).min(closed.len() - 1)];
     println!(
-        "not ready after {not_ready:.2?}, a session completed after {finished:.2?}, going_away first {:.2?}, \
+        "not ready after {not_ready:.2?}, a session completed after {completed:.2?}, going_away first {:.2?}, \
          30 % {:.2?}, median {:.2?}, 70 % {:.2?}, last {:.2?}, gone after {gone:.2?}",
         at(0),
         at(3),
@@ -62,7 +62,7 @@ async fn a_node_that_leaves_lets_sessions_finish_and_spreads_the_others_over_the
         at(10)
     );
     assert_eq!(status.code(), Some(0));
-    assert!(not_ready < GRACE && finished < GRACE, "{not_ready:?}, {finished:?}");
+    assert!(not_ready < GRACE && completed < GRACE, "{not_ready:?}, {completed:?}");
     assert!(at(0) >= GRACE, "{:?}", at(0));
     // Evenly: no moment has more than its share, as far as a busy machine allows.
     let share = |part: f64| GRACE + WINDOW.mul_f64(part);
@@ -74,7 +74,7 @@ async fn a_node_that_leaves_lets_sessions_finish_and_spreads_the_others_over_the
 #[tokio::test]
 async fn a_second_signal_ends_a_node_at_once() {
     for second in [Signal::TERM, Signal::INT] {
-        let mut relay = relay(Duration::from_secs(60), Duration::from_secs(60));
+        let mut relay = relay(Duration::from_mins(1), Duration::from_mins(1));
         let mut joined = Pair::joined(relay.address(), Transfer::usual()).await;
         relay.signal(Signal::TERM);
         until_status(relay.address(), 503).await;
@@ -91,8 +91,8 @@ async fn a_second_signal_ends_a_node_at_once() {
 
 #[tokio::test]
 async fn a_node_without_sessions_and_one_whose_last_session_ends_wait_for_nothing() {
-    let mut idle = relay(Duration::from_secs(60), Duration::from_secs(60));
-    let mut busy = relay(Duration::from_secs(60), Duration::from_secs(60));
+    let mut idle = relay(Duration::from_mins(1), Duration::from_mins(1));
+    let mut busy = relay(Duration::from_mins(1), Duration::from_mins(1));
     let last = Pair::joined(busy.address(), Transfer::usual()).await;
     let started = Instant::now();
     idle.signal(Signal::TERM);

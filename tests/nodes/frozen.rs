@@ -26,7 +26,7 @@ const BYTES: usize = 100 * 1024;
 const SHORT: Duration = Duration::from_secs(12);
 
 /// After all phones have given the node up: they wait 40 s for a word.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// An old phone at a frozen node does not hear that its picture was scanned, and goes on to the next pictures until it
 /// finds out. Then it refuses the join: a relay that holds joins back looks the same. Nobody has got anything, both

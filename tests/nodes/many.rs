@@ -30,7 +30,9 @@ pub(crate) async fn all_at_once(group: &Group, count: usize, at_code: impl Async
     let [opened, joined, go_on] = [(); 3].map(|()| Barrier::new(count + 1));
     let handoffs = (0..count).map(|_| {
         hand_over(any_plan(group), async |step| match step {
-            Step::Opened => drop(opened.wait().await),
+            Step::Opened => {
+                opened.wait().await;
+            }
             Step::Code => {
                 joined.wait().await;
                 go_on.wait().await;

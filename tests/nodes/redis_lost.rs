@@ -49,7 +49,7 @@ async fn check_deadline(pair: &mut Pair, node: std::net::SocketAddr) -> Duration
     pair.address = node;
     let mut old = pair.party(Old, &pair.transfer.resume(Old)).await;
     let left = old.hear("resumed").await["expires_in_ms"].as_u64().unwrap();
-    let wanted = Duration::from_secs(180).saturating_sub(pair.opened_at.elapsed());
+    let wanted = Duration::from_mins(3).saturating_sub(pair.opened_at.elapsed());
     let left = Duration::from_millis(left);
     assert!(left.abs_diff(wanted) < CLOCKS, "{left:?} left and not {wanted:?}");
     pair.old = Some(old);
