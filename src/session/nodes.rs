@@ -187,6 +187,10 @@ impl Session {
 
     fn peer_attached(&mut self, role: Role, place: Place, joined: Option<JoinedPeer>, now: Instant) {
         if self.epoch(role).is_some_and(|known| known >= place.epoch) {
+            // One that this node had given up: the record may have said so when it was asked.
+            if self.away.of(role).is_some_and(|known| known.epoch == place.epoch && !known.online) {
+                self.attached(role.peer()).into_iter().for_each(|id| self.look(id));
+            }
             return;
         }
         let counted = self.counted();

@@ -41,19 +41,19 @@ async fn a_node_that_leaves_lets_sessions_finish_and_spreads_the_others_over_the
         old.hear_end(GoingAway).await;
         started.elapsed()
     });
-    let last_session = async {
+    let finishes = async {
         until_status(relay.address(), 503).await;
-        let refused_after = started.elapsed();
+        let not_ready = started.elapsed();
         nearly_done.finish().await;
-        (refused_after, started.elapsed())
+        (not_ready, started.elapsed())
     };
-    let (mut closed, (refused_after, finished)) = tokio::join!(join_all(closed), last_session);
+    let (mut closed, (not_ready, completed)) = tokio::join!(join_all(closed), finishes);
     let status = relay.until_exit().await;
     let gone = started.elapsed();
     closed.sort_unstable();
     let at = |tenth: usize| closed[(closed.len() * tenth / 10).min(closed.len() - 1)];
     println!(
-        "not ready after {refused_after:.2?}, a session completed after {finished:.2?}, going_away first {:.2?}, \
+        "not ready after {not_ready:.2?}, a session completed after {completed:.2?}, going_away first {:.2?}, \
          30 % {:.2?}, median {:.2?}, 70 % {:.2?}, last {:.2?}, gone after {gone:.2?}",
         at(0),
         at(3),
@@ -62,7 +62,7 @@ async fn a_node_that_leaves_lets_sessions_finish_and_spreads_the_others_over_the
         at(10)
     );
     assert_eq!(status.code(), Some(0));
-    assert!(refused_after < GRACE && finished < GRACE, "{refused_after:?}, {finished:?}");
+    assert!(not_ready < GRACE && completed < GRACE, "{not_ready:?}, {completed:?}");
     assert!(at(0) >= GRACE, "{:?}", at(0));
     // Evenly: no moment has more than its share, as far as a busy machine allows.
     let share = |part: f64| GRACE + WINDOW.mul_f64(part);

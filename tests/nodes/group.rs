@@ -83,10 +83,14 @@ impl Group {
     async fn spawn(&self, address: Option<SocketAddr>) -> Relay {
         let settings = self.settings.clone();
         let start = move || {
-            let address = address.unwrap_or_else(free_address);
-            let listen = format!("server.listen={address}");
-            let settings: Vec<&str> = settings.iter().map(String::as_str).chain([listen.as_str()]).collect();
-            Relay::start(&settings)
+            let start_at = |address: SocketAddr| {
+                let listen = format!("server.listen={address}");
+                let settings: Vec<&str> = settings.iter().map(String::as_str).chain([listen.as_str()]).collect();
+                Relay::try_start(&settings)
+            };
+            // Somebody else may take an address between finding it free and listening there.
+            let any = || (0..8).find_map(|_| start_at(free_address()).ok());
+            address.map_or_else(any, |address| start_at(address).ok()).expect("the node starts")
         };
         tokio::task::spawn_blocking(start).await.unwrap()
     }
