@@ -8,6 +8,31 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+/// Compared in constant time, printed by nobody.
+macro_rules! never_shown {
+    ($name:ident, $bytes:expr) => {
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                let bytes: fn(&Self) -> &[u8] = $bytes;
+                bytes(self).ct_eq(bytes(other)).into()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "([redacted])"))
+            }
+        }
+
+        impl Serialize for $name {
+            /// Says only that there is one.
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str("[redacted]")
+            }
+        }
+    };
+}
+
 /// 32 secret bytes.
 #[derive(Clone)]
 pub struct SecretKey(Zeroizing<[u8; 32]>);
@@ -20,24 +45,7 @@ impl SecretKey {
     }
 }
 
-impl PartialEq for SecretKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(other.0.as_slice()).into()
-    }
-}
-
-impl fmt::Debug for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretKey([redacted])")
-    }
-}
-
-impl Serialize for SecretKey {
-    /// Says only that there is one.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("[redacted]")
-    }
-}
+never_shown!(SecretKey, |secret| secret.0.as_slice());
 
 impl<'de> Deserialize<'de> for SecretKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -64,24 +72,7 @@ impl SecretText {
     }
 }
 
-impl PartialEq for SecretText {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretText([redacted])")
-    }
-}
-
-impl Serialize for SecretText {
-    /// Says only that there is one.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("[redacted]")
-    }
-}
+never_shown!(SecretText, |secret| secret.0.as_bytes());
 
 impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

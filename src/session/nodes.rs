@@ -173,10 +173,11 @@ impl Session {
         let first = self.learn_joined(attachment.joined);
         self.learn_place(peer, place, now);
         let is_online = self.is_online(peer);
-        if first || known < self.epoch(peer) || (is_online && !was_online) {
+        let has_come = first || known < self.epoch(peer) || (is_online && !was_online);
+        if has_come {
             self.tell_arrival(peer, first);
         }
-        if is_renewed || first || known < self.epoch(peer) || (is_online && !was_online) {
+        if has_come || is_renewed {
             self.announce(role, attachment.epoch, None);
         }
         if !is_online && (first || was_online) {

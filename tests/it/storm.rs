@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::support::fault_proxy::{FaultProxy, Faults};
-use crate::support::relay::Relay;
+use crate::support::relay::{NO_LIMITS, Relay};
 
 const HANDOFFS: u64 = 1000;
 const AT_ONCE: usize = 50;
@@ -52,25 +52,12 @@ fn seed() -> u64 {
     }
 }
 
-/// A relay that refuses nobody: here all phones have one address.
-fn relay() -> Relay {
-    Relay::start(&[
-        "limits.connections_per_address=100000",
-        "limits.opens_per_second_per_address=100000",
-        "limits.opens_burst_per_address=100000",
-        "limits.opens_per_second=100000",
-        "limits.opens_burst=100000",
-        "limits.handshakes_per_second_per_address=100000",
-        "limits.handshakes_burst_per_address=100000",
-    ])
-}
-
 #[tokio::test]
 async fn a_thousand_handoffs_with_cut_connections_all_complete_once() {
     let seed = seed();
     println!("{SEED_VARIABLE}={seed}");
     let started = Instant::now();
-    let relay = relay();
+    let relay = Relay::start(&NO_LIMITS);
     let address = relay.address();
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut handoffs = JoinSet::new();

@@ -65,7 +65,8 @@ impl Counts {
 
     /// Sent by nodes for handoffs. A script reads, and mostly writes; that is Redis talking to itself.
     fn sent(&self, successful_scripts: f64) -> f64 {
-        let all: f64 = self.calls.values().sum();
+        // The sum of nothing is -0.
+        let all = 0.0 + self.calls.values().sum::<f64>();
         let checks = self.checks() * f64::from(u32::try_from(CHECK.len()).unwrap());
         all - checks - self.of("getrange") - successful_scripts
     }

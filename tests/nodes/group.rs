@@ -14,7 +14,7 @@ use crate::support::party::Party;
 use crate::support::redis_server::cluster::Cluster;
 use crate::support::redis_server::process::RedisProcess;
 use crate::support::redis_server::sentinel::Sentinels;
-use crate::support::relay::{Metrics, Relay};
+use crate::support::relay::{Metrics, NO_LIMITS, Relay};
 use crate::support::socket::get;
 
 /// Below the ports that the system hands out by itself, so that a node that comes back finds its own free; above those
@@ -23,17 +23,6 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// The number of the relay in the apps' lists.
 pub(crate) const RELAY: NonZeroU8 = NonZeroU8::MIN;
-
-/// Here all phones have one address.
-const NO_LIMITS: [&str; 7] = [
-    "limits.connections_per_address=100000",
-    "limits.opens_per_second_per_address=100000",
-    "limits.opens_burst_per_address=100000",
-    "limits.opens_per_second=100000",
-    "limits.opens_burst=100000",
-    "limits.handshakes_per_second_per_address=100000",
-    "limits.handshakes_burst_per_address=100000",
-];
 
 /// One relay of several nodes.
 #[derive(Debug)]

@@ -122,6 +122,13 @@ impl Directory for RedisDirectory {
     }
 }
 
+/// Hands over what the relay should hear, or counts it as lost where too much waits already.
+fn report(news: &mpsc::Sender<News>, item: News) {
+    if news.try_send(item).is_err() {
+        counter!(telemetry::NEWS_DROPPED).increment(1);
+    }
+}
+
 impl Shared {
     fn now(&self) -> Instant {
         (self.environment.clock)()

@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::connection::Connection;
 use super::envelope::{Content, Envelope};
-use super::{SETTLE, Shared, Trouble};
+use super::{SETTLE, Shared, Trouble, report};
 use crate::directory::News;
 use crate::protocol::ids::SessionId;
 use crate::session::node::{NodeId, PeerEvent};
@@ -118,9 +118,7 @@ impl Worker {
         let gone = self.absent.extract_if(.., |_, absence| now.saturating_duration_since(absence.since) >= SETTLE);
         for (node, absence) in gone {
             for session in absence.sessions {
-                if self.news.try_send(News::Gone { session, node }).is_err() {
-                    counter!(telemetry::NEWS_DROPPED).increment(1);
-                }
+                report(&self.news, News::Gone { session, node });
             }
         }
     }

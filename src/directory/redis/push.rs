@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use metrics::counter;
 use redis::aio::{AsyncPushSender, SendError};
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::envelope::{Content, Envelope};
+use super::report;
 use crate::directory::News;
 use crate::session::node::NodeId;
-use crate::telemetry;
 
 /// Runs where the connection is read: it decodes, hands on, and never waits.
 #[derive(Clone, Debug)]
@@ -43,11 +42,7 @@ impl Push {
         match content {
             Content::Echo(number) if from == self.node => drop(self.echoed.send_replace(number)),
             Content::Echo(_) => {}
-            Content::Event(event) => {
-                if self.news.try_send(News::Said { session, from, event }).is_err() {
-                    counter!(telemetry::NEWS_DROPPED).increment(1);
-                }
-            }
+            Content::Event(event) => report(&self.news, News::Said { session, from, event }),
         }
     }
 }

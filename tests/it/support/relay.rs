@@ -28,6 +28,17 @@ pub(crate) struct Relay {
     reader: Option<JoinHandle<()>>,
 }
 
+/// Settings of a relay that refuses nobody, for tests in which all phones have one address.
+pub(crate) const NO_LIMITS: [&str; 7] = [
+    "limits.connections_per_address=100000",
+    "limits.opens_per_second_per_address=100000",
+    "limits.opens_burst_per_address=100000",
+    "limits.opens_per_second=100000",
+    "limits.opens_burst=100000",
+    "limits.handshakes_per_second_per_address=100000",
+    "limits.handshakes_burst_per_address=100000",
+];
+
 /// A relay that did not start.
 #[derive(Debug)]
 pub(crate) struct NotStarted {

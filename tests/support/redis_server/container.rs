@@ -1,14 +1,18 @@
 //! A Redis server in a container of its own, removed in the end.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::iter;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use redis::Client;
 use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _, TestcontainersError};
 use tokio::sync::oneshot;
+
+use super::{command, until};
 
 /// Redis's port inside.
 const PORT: u16 = 6379;
@@ -40,7 +44,7 @@ impl Container {
 
     /// How clients reach it.
     pub(super) fn url(&self) -> String {
-        format!("redis://:{}@{}/", self.password, self.address)
+        url(&self.password, self.address)
     }
 }
 
@@ -74,7 +78,7 @@ async fn keep(
     };
     let port = container.get_host_port_ipv4(PORT).await;
     let address = match (container.get_host().await, port) {
-        (Ok(host), Ok(port)) => Ok((ip(&host.to_string()), port).into()),
+        (Ok(host), Ok(port)) => Ok(reachable(&host.to_string(), port, password)),
         (Err(problem), _) | (_, Err(problem)) => Err(problem),
     };
     started.send(address).unwrap();
@@ -82,8 +86,20 @@ async fn keep(
     container.rm().await.ok();
 }
 
-/// The engine's host; ports are published for version 4 only.
-fn ip(host: &str) -> IpAddr {
-    let mut addresses = (host, PORT).to_socket_addrs().into_iter().flatten().map(|address| address.ip());
-    addresses.find(IpAddr::is_ipv4).unwrap_or(Ipv4Addr::LOCALHOST.into())
+/// Where it answers: on loopback, or on the engine's host. A test inside a container is told of the engine's network,
+/// which is wrong where the engine runs beside it and publishes on loopback only. Ports are published for version 4.
+fn reachable(host: &str, port: u16, password: &str) -> SocketAddr {
+    let named = (host, port).to_socket_addrs().into_iter().flatten().filter(SocketAddr::is_ipv4);
+    let candidates: Vec<_> = iter::once((Ipv4Addr::LOCALHOST, port).into()).chain(named).collect();
+    until(&format!("Redis answers at one of {candidates:?}"), || {
+        let answers = |address: &&SocketAddr| {
+            let client = Client::open(url(password, **address)).unwrap();
+            command::<String>(&client, &["PING"]).is_ok()
+        };
+        candidates.iter().find(answers).copied().ok_or_else(|| "none of them does".to_owned())
+    })
+}
+
+fn url(password: &str, address: SocketAddr) -> String {
+    format!("redis://:{password}@{address}/")
 }
