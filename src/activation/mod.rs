@@ -3,4 +3,6 @@
 //! A bounded context of its own. The relay works without it, and it knows nothing of sessions, nodes or sockets; the
 //! wiring mounts it beside the relay.
 
+pub mod flow;
 pub mod ids;
+pub mod temporary_pin;
