@@ -5,4 +5,6 @@
 
 pub mod flow;
 pub mod ids;
+pub mod registry;
+pub mod sms;
 pub mod temporary_pin;
