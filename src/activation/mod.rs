@@ -3,7 +3,9 @@
 //! A bounded context of its own. The relay works without it, and it knows nothing of sessions, nodes or sockets; the
 //! wiring mounts it beside the relay.
 
+pub mod device_proof;
 pub mod flow;
+pub mod grant;
 pub mod ids;
 pub mod registry;
 pub mod sms;

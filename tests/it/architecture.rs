@@ -138,6 +138,7 @@ const PARTS: &[Part] = &[
         crates: &[
             "actix_web",
             "aes_gcm",
+            "arc_swap",
             "base64",
             "jsonwebtoken",
             "metrics",

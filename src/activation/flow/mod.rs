@@ -487,3 +487,19 @@ impl fmt::Debug for Flow {
         f.debug_struct("Flow").field("due", &self.due).field("end", &self.end).finish_non_exhaustive()
     }
 }
+
+/// Which step it is, without its content.
+impl fmt::Debug for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UserId { .. } => "UserId",
+            Self::SendPin(_) => "SendPin",
+            Self::TemporaryPin { .. } => "TemporaryPin",
+            Self::PersonalPin(_) => "PersonalPin",
+            Self::Biometrics(_) => "Biometrics",
+            Self::Notifications(_) => "Notifications",
+            Self::Cancel => "Cancel",
+            Self::GrantorGone => "GrantorGone",
+        })
+    }
+}

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{RegistryError, Tx};
 use crate::activation::flow::{Flow, to_millis};
@@ -33,8 +33,13 @@ pub struct ActivationRow {
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     flow: Flow,
-    name: Zeroizing<String>,
-    model: Zeroizing<String>,
+    app: AppWords,
+}
+
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+struct AppWords {
+    name: String,
+    model: String,
 }
 
 const KIND: &str = "activation";
@@ -129,7 +134,10 @@ impl Tx {
     }
 
     fn seal_activation(&self, row: &ActivationRow) -> Result<Vec<u8>, RegistryError> {
-        let sealed = Sealed { flow: row.flow.clone(), name: row.name.clone(), model: row.model.clone() };
+        let sealed = Sealed {
+            flow: row.flow.clone(),
+            app: AppWords { name: row.name.to_string(), model: row.model.to_string() },
+        };
         self.seal_json(KIND, row.id.as_bytes(), &sealed)
     }
 
@@ -143,8 +151,8 @@ impl Tx {
             app: super::parsed(row, "app_id")?,
             device: DeviceKey::from_sec1(&key).map_err(|_| RegistryError::Corrupt("public_key"))?,
             flow: sealed.flow,
-            name: sealed.name,
-            model: sealed.model,
+            name: Zeroizing::new(sealed.app.name.clone()),
+            model: Zeroizing::new(sealed.app.model.clone()),
         })
     }
 }

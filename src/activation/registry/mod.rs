@@ -88,6 +88,8 @@ pub struct Registry {
     pool: AnyPool,
     kind: Kind,
     sealer: Arc<Sealer>,
+    /// Held while tables are made, so that processes that start at once do it one after the other.
+    lock_file: Option<PathBuf>,
 }
 
 impl Registry {
@@ -119,7 +121,11 @@ impl Registry {
                 (Kind::Postgres, options.max_connections(*connections).connect(url).await?)
             }
         };
-        Ok(Self { pool, kind, sealer: Arc::new(sealer) })
+        let lock_file = match location {
+            Location::Sqlite(path) => Some(path.with_added_extension("lock")),
+            Location::Postgres { .. } => None,
+        };
+        Ok(Self { pool, kind, sealer: Arc::new(sealer), lock_file })
     }
 
     /// Makes the tables, or brings them up to date; nothing if they are.
@@ -127,6 +133,11 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Migration`] if that is not possible.
     pub async fn migrate(&self) -> Result<(), RegistryError> {
+        // PostgreSQL keeps others out by itself.
+        let _alone = match &self.lock_file {
+            Some(path) => Some(lock(path.clone()).await.map_err(sqlx::Error::Io)?),
+            None => None,
+        };
         Ok(schema::migrator(self.kind).run(&self.pool).await?)
     }
 
@@ -170,6 +181,15 @@ impl Tx {
     pub async fn commit(self) -> Result<(), RegistryError> {
         Ok(self.inner.commit().await?)
     }
+}
+
+/// Waits for the lock, which ends with the file.
+async fn lock(path: PathBuf) -> std::io::Result<std::fs::File> {
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::options().create(true).append(true).open(path)?;
+        file.lock().map(|()| file)
+    });
+    locked.await.map_err(std::io::Error::other)?
 }
 
 /// A column that must be what this program writes.

@@ -32,9 +32,10 @@ impl Tx {
         now: SystemTime,
     ) -> Result<SendCounts, RegistryError> {
         let since = |window: Duration| to_millis(now.checked_sub(window).unwrap_or(SystemTime::UNIX_EPOCH));
-        let to_number = sqlx::query("SELECT COUNT(*) AS n, MIN(sent) AS oldest FROM sends WHERE number_tag = $1 AND sent > $2")
-            .bind(number.to_vec())
-            .bind(since(rules.per_number.window));
+        let to_number =
+            sqlx::query("SELECT COUNT(*) AS n, MIN(sent) AS oldest FROM sends WHERE number_tag = $1 AND sent > $2")
+                .bind(number.to_vec())
+                .bind(since(rules.per_number.window));
         let to_number = earlier(&to_number.fetch_one(&mut *self.inner).await?)?;
         let from_address =
             sqlx::query("SELECT COUNT(*) AS n, MIN(sent) AS oldest FROM sends WHERE address_tag = $1 AND sent > $2")
