@@ -6,7 +6,10 @@
 pub mod device_proof;
 pub mod flow;
 pub mod grant;
+pub mod http;
 pub mod ids;
+pub mod personal_pin;
 pub mod registry;
+pub mod service;
 pub mod sms;
 pub mod temporary_pin;

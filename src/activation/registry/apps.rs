@@ -83,7 +83,17 @@ impl Tx {
         let query =
             sqlx::query(concat!("UPDATE apps SET version = version + 1 WHERE app_id = $1 RETURNING ", columns!()));
         let row = query.bind(id.to_string()).fetch_optional(&mut *self.inner).await?;
-        row.map(|row| self.app(&row)).transpose()
+        row.map(|row| self.read_app(&row)).transpose()
+    }
+
+    /// The app with this id, not locked.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn app(&mut self, id: AppId) -> Result<Option<App>, RegistryError> {
+        let query = sqlx::query(concat!("SELECT ", columns!(), " FROM apps WHERE app_id = $1"));
+        let row = query.bind(id.to_string()).fetch_optional(&mut *self.inner).await?;
+        row.map(|row| self.read_app(&row)).transpose()
     }
 
     /// The app with this key, not locked.
@@ -93,7 +103,7 @@ impl Tx {
     pub async fn app_of_device(&mut self, device: Thumbprint) -> Result<Option<App>, RegistryError> {
         let query = sqlx::query(concat!("SELECT ", columns!(), " FROM apps WHERE thumbprint = $1"));
         let row = query.bind(device.to_string()).fetch_optional(&mut *self.inner).await?;
-        row.map(|row| self.app(&row)).transpose()
+        row.map(|row| self.read_app(&row)).transpose()
     }
 
     /// A user's active apps, the oldest first. Exact only while the user is locked.
@@ -107,7 +117,7 @@ impl Tx {
             " FROM apps WHERE user_key = $1 AND state = 'active' ORDER BY created, app_id"
         ));
         let rows = query.bind(user.to_string()).fetch_all(&mut *self.inner).await?;
-        rows.iter().map(|row| self.app(row)).collect()
+        rows.iter().map(|row| self.read_app(row)).collect()
     }
 
     /// Puts a new app into the registry.
@@ -153,7 +163,7 @@ impl Tx {
         Ok((self.seal_json(KIND, row, &sealed)?, record, state))
     }
 
-    fn app(&self, row: &AnyRow) -> Result<App, RegistryError> {
+    fn read_app(&self, row: &AnyRow) -> Result<App, RegistryError> {
         let id: AppId = super::parsed(row, "app_id")?;
         let bytes = |column: &'static str| row.try_get::<Vec<u8>, _>(column);
         let millis = |column: &'static str| row.try_get::<i64, _>(column).map(from_millis);
