@@ -3,7 +3,8 @@
 //! Reading order, bottom up; a lower module never imports a higher one: [`protocol`] (what travels), [`crypto`] (the
 //! end-to-end channel, which the relay never sees), [`session`] (one transfer as a state machine), [`directory`]
 //! (where sessions are), [`relay`] (the actors that run them), [`edge`] (HTTP and WebSocket), [`client`] (both apps),
-//! [`app`] (the wiring), [`cli`] (the commands). Beside them, known to all: [`config`] and [`telemetry`].
+//! [`activation`] (from a new app to an active one), [`app`] (the wiring), [`cli`] (the commands). Beside them, known to
+//! all: [`config`] and [`telemetry`].
 
 #![cfg_attr(
     test,
@@ -14,6 +15,7 @@
     )
 )]
 
+pub mod activation;
 pub mod app;
 pub mod cli;
 pub mod client;
@@ -21,6 +23,7 @@ pub mod config;
 pub mod crypto;
 pub mod directory;
 pub mod edge;
+pub mod jwt;
 pub mod keyed_hash;
 pub mod protocol;
 pub mod relay;

@@ -4,8 +4,6 @@
 //! that no header can choose another algorithm. Everything that is compared here is public, the tokens' signatures
 //! included; nothing needs constant time.
 
-mod es256;
-pub mod jwks;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +17,10 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
 
+use crate::jwt::jwks::Keys;
+pub use crate::jwt::jwks::{self, BadJwks};
+use crate::jwt::whole_seconds;
 use crate::protocol::ids::OpenToken;
-pub use jwks::BadJwks;
-use jwks::Keys;
 
 /// Who may open a session.
 #[derive(Debug)]
@@ -124,7 +123,7 @@ impl JwtVerifier {
     /// # Errors
     /// [`BadJwks`] with what is wrong with the file.
     pub fn load(settings: JwtSettings) -> Result<Self, BadJwks> {
-        es256::install();
+        crate::jwt::install();
         let keys = ArcSwap::from_pointee(Keys::read(&settings.jwks_file)?);
         let mut validation = Validation::new(Algorithm::ES256);
         validation.validate_exp = false;
@@ -179,12 +178,6 @@ impl JwtVerifier {
         }
         Ok(())
     }
-}
-
-/// A `NumericDate` (RFC 7519 section 2), which may have a fraction.
-fn whole_seconds(date: &serde_json::Number) -> Option<u64> {
-    let fractional = || Duration::try_from_secs_f64(date.as_f64()?).ok();
-    date.as_u64().or_else(|| fractional().map(|since_epoch| since_epoch.as_secs()))
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "all the rest is one thing to us")]

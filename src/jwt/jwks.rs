@@ -101,11 +101,15 @@ impl Jwk {
 }
 
 /// The usable keys of a file; at least one.
-pub(super) struct Keys(Vec<(Option<String>, DecodingKey)>);
+#[derive(Debug)]
+pub struct Keys(Vec<(Option<String>, DecodingKey)>);
 
 impl Keys {
     /// Reads a key file.
-    pub(super) fn read(path: &Path) -> Result<Self, BadJwks> {
+    ///
+    /// # Errors
+    /// [`BadJwks`] with what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, BadJwks> {
         let problem = |problem| BadJwks { path: path.to_owned(), problem };
         let size = fs::metadata(path).map_err(|error| problem(Problem::Unreadable(error)))?.len();
         if size > MAX_FILE_BYTES {
@@ -138,7 +142,8 @@ impl Keys {
     }
 
     /// The key of this name; without a name, the only key that there is.
-    pub(super) fn select(&self, kid: Option<&str>) -> Option<&DecodingKey> {
+    #[must_use]
+    pub fn select(&self, kid: Option<&str>) -> Option<&DecodingKey> {
         match (kid, self.0.as_slice()) {
             (None, [(_, key)]) => Some(key),
             (None, _) => None,

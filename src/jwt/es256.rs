@@ -13,7 +13,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// Makes this the process's cryptography for JWTs. Calling it again changes nothing.
-pub(super) fn install() {
+pub fn install() {
     if PROVIDER.install_default().is_err() {
         tracing::trace!("the cryptography for tokens is installed already");
     }

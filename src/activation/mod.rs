@@ -1,0 +1,8 @@
+//! Activation: from a new app to an active one, and the registry of users and apps.
+//!
+//! A bounded context of its own. The relay works without it, and it knows nothing of sessions, nodes or sockets; the
+//! wiring mounts it beside the relay.
+
+pub mod ids;
+pub mod sms;
+pub mod temporary_pin;
