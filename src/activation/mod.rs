@@ -3,6 +3,10 @@
 //! A bounded context of its own. The relay works without it, and it knows nothing of sessions, nodes or sockets; the
 //! wiring mounts it beside the relay.
 
+pub mod https;
 pub mod ids;
 pub mod sms;
 pub mod temporary_pin;
+
+#[cfg(test)]
+mod test_server;
