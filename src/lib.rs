@@ -25,6 +25,7 @@ pub mod directory;
 pub mod edge;
 pub mod jwt;
 pub mod keyed_hash;
+pub mod opaque;
 pub mod protocol;
 pub mod relay;
 pub mod session;

@@ -7,9 +7,12 @@ pub mod device_proof;
 pub mod flow;
 pub mod grant;
 pub mod http;
+pub mod https;
 pub mod ids;
-pub mod personal_pin;
 pub mod registry;
 pub mod service;
 pub mod sms;
 pub mod temporary_pin;
+
+#[cfg(test)]
+mod test_server;

@@ -41,9 +41,47 @@ pub enum Label {
     Limit,
     /// `reason`: what went wrong with Redis.
     RedisError,
+    /// `outcome`: how an SMS ended.
+    SmsOutcome,
+    /// `outcome`: how one attempt at a gateway ended.
+    SmsAttempt,
+    /// `gateway`: the preferred one, or another.
+    SmsGateway,
+    /// `rule`: why no SMS was sent.
+    SmsRule,
+    /// `status`: what a gateway reported about a message.
+    SmsDelivery,
+    /// `outcome`: what a typed temporary PIN came to.
+    TemporaryPin,
+    /// `outcome`: how opening an app with the personal PIN ended.
+    PinLogin,
+    /// `outcome`: how telling the push service ended.
+    NotifyOutcome,
     /// `version`: of this binary.
     Version,
 }
+
+/// How an SMS can end.
+pub const SMS_OUTCOMES: &[&str] = &["sent", "failed", "queue_full"];
+
+/// How an attempt at a gateway can end (a test of the sender compares).
+pub const SMS_ATTEMPT_OUTCOMES: &[&str] =
+    &["accepted", "unreachable", "timeout", "busy", "failed", "refused", "nonsense", "full", "resting"];
+
+/// Why no SMS is sent (a test of the activation compares).
+pub const SMS_RULES: &[&str] = &["in_all", "per_address", "per_number", "number_too_new"];
+
+/// What a gateway can report (a test of the activation compares).
+pub const SMS_DELIVERIES: &[&str] = &["delivered", "failed", "under_way", "forged"];
+
+/// What a temporary PIN can come to (a test of the activation compares).
+pub const TEMPORARY_PIN_OUTCOMES: &[&str] = &["right", "wrong", "expired", "used_up"];
+
+/// How opening an app can end.
+pub const PIN_LOGIN_OUTCOMES: &[&str] = &["answered", "right", "wrong", "waiting", "locked"];
+
+/// How telling the push service can end.
+pub const NOTIFY_OUTCOMES: &[&str] = &["delivered", "refused", "given_up", "queue_full"];
 
 /// The states of a session that is not over.
 pub const SESSION_STATES: &[&str] = &["waiting", "joined"];
@@ -89,6 +127,12 @@ impl Label {
                 "reason"
             }
             Self::Limit => "limit",
+            Self::SmsOutcome | Self::SmsAttempt | Self::TemporaryPin | Self::PinLogin | Self::NotifyOutcome => {
+                "outcome"
+            }
+            Self::SmsGateway => "gateway",
+            Self::SmsRule => "rule",
+            Self::SmsDelivery => "status",
             Self::Version => "version",
         }
     }
@@ -108,6 +152,14 @@ impl Label {
             Self::HandshakeRefusal => HANDSHAKE_REFUSALS.to_vec(),
             Self::Limit => LIMITS.to_vec(),
             Self::RedisError => REDIS_ERRORS_KNOWN.to_vec(),
+            Self::SmsOutcome => SMS_OUTCOMES.to_vec(),
+            Self::SmsAttempt => SMS_ATTEMPT_OUTCOMES.to_vec(),
+            Self::SmsGateway => vec!["preferred", "fallback"],
+            Self::SmsRule => SMS_RULES.to_vec(),
+            Self::SmsDelivery => SMS_DELIVERIES.to_vec(),
+            Self::TemporaryPin => TEMPORARY_PIN_OUTCOMES.to_vec(),
+            Self::PinLogin => PIN_LOGIN_OUTCOMES.to_vec(),
+            Self::NotifyOutcome => NOTIFY_OUTCOMES.to_vec(),
             Self::Version => vec![env!("CARGO_PKG_VERSION")],
         }
     }
@@ -136,6 +188,9 @@ const TIMER_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 
 /// How long Redis takes, in seconds; after two a command is given up.
 const REDIS_SECONDS: &[f64] = &[0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
+
+/// How long gateways and phones take, in seconds; with one gateway that hangs, sending is given up after 17.
+const SMS_SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 300.0];
 
 macro_rules! metrics_table {
     ($($constant:ident = $name:literal, $kind:expr, $unit:expr, [$($label:ident),*], $help:literal;)*) => {
@@ -195,6 +250,23 @@ metrics_table! {
         "Time that a message to this node itself took through Redis, measured every second.";
     REDIS_RESTORED = "handoff_redis_routes_restored_total", Kind::Counter, None, [],
         "Session records that this node put back after Redis had lost them.";
+    SMS_SENDS = "handoff_sms_sends_total", Kind::Counter, None, [SmsOutcome],
+        "SMS with temporary PINs, by whether a gateway took them.";
+    SMS_ATTEMPTS = "handoff_sms_attempts_total", Kind::Counter, None, [SmsGateway, SmsAttempt],
+        "Attempts to hand an SMS to a gateway, by outcome; full and resting ones did not reach it.";
+    SMS_SEND_DURATION = "handoff_sms_send_duration_seconds", Kind::Histogram(SMS_SECONDS), Some(Unit::Seconds), [],
+        "Time until a gateway took an SMS, or none did.";
+    SMS_UNDER_WAY = "handoff_sms_under_way", Kind::Gauge, None, [], "SMS that are being sent.";
+    SMS_REFUSED = "handoff_sms_refused_total", Kind::Counter, None, [SmsRule],
+        "SMS that were not sent because of a limit, by limit.";
+    SMS_DELIVERIES_REPORTED = "handoff_sms_deliveries_total", Kind::Counter, None, [SmsDelivery],
+        "Delivery reports of gateways, by status; forged ones have no valid signature.";
+    TEMPORARY_PIN_TRIES = "handoff_pin_temporary_tries_total", Kind::Counter, None, [TemporaryPin],
+        "Temporary PINs that were typed, by outcome.";
+    PIN_LOGINS = "handoff_pin_logins_total", Kind::Counter, None, [PinLogin],
+        "Steps of opening an app with the personal PIN: answers given (each allows one guess), and how they ended.";
+    NOTIFICATIONS = "handoff_activation_notifications_total", Kind::Counter, None, [NotifyOutcome],
+        "Events for apps that the push service was told of, by outcome.";
     BUILD_INFO = "handoff_build_info", Kind::Gauge, None, [Version], "Always 1; the version of this binary.";
     START_TIME = "process_start_time_seconds", Kind::Gauge, Some(Unit::Seconds), [],
         "Start of the process, in seconds since 1970.";

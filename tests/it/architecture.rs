@@ -31,6 +31,7 @@ const PARTS: &[Part] = &[
         crates: &["base64", "jsonwebtoken", "p256", "serde", "serde_json", "signature", "thiserror", "tracing"],
     },
     Part { name: "keyed_hash", parts: &[], crates: &["hkdf", "rand", "sha2", "zeroize"] },
+    Part { name: "opaque", parts: &[], crates: &["opaque_ke", "p256_013", "rand", "sha2_010", "thiserror", "zeroize"] },
     Part { name: "sharded", parts: &[], crates: &[] },
     Part {
         name: "session",
@@ -134,18 +135,24 @@ const PARTS: &[Part] = &[
     Part {
         name: "activation",
         // Never relay, session, directory or edge: the relay and this know nothing of each other.
-        parts: &["config", "jwt", "keyed_hash", "telemetry"],
+        parts: &["config", "jwt", "keyed_hash", "opaque", "telemetry"],
         crates: &[
             "actix_web",
             "aes_gcm",
             "arc_swap",
             "base64",
+            "hkdf",
+            "hmac",
             "jsonwebtoken",
             "metrics",
             "p256",
             "rand",
+            "reqwest",
+            "rustls",
+            "rustls_native_certs",
             "serde",
             "serde_json",
+            "sha1",
             "sha2",
             "signature",
             "sqlx",
@@ -161,7 +168,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "client",
-        parts: &["protocol", "crypto"],
+        parts: &["protocol", "crypto", "opaque"],
         crates: &[
             "base64",
             "bytes",
@@ -338,6 +345,15 @@ fn the_redis_crate_is_known_to_one_folder() {
     let know = sources().into_iter().filter(|source| source.uses("redis")).map(|source| source.path);
     let elsewhere: Vec<PathBuf> = know.filter(|path| !path.starts_with(folder)).collect();
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
+}
+
+#[test]
+fn the_older_generation_of_cryptography_is_known_to_one_folder() {
+    for name in ["opaque_ke", "p256_013", "sha2_010"] {
+        let know = sources().into_iter().filter(|source| source.uses(name)).map(|source| source.path);
+        let elsewhere: Vec<PathBuf> = know.filter(|path| !path.starts_with("src/opaque")).collect();
+        assert!(elsewhere.is_empty(), "{name}: {elsewhere:?}");
+    }
 }
 
 #[test]

@@ -72,9 +72,8 @@ pub(super) struct ViewBody {
     expires_in_ms: u64,
     /// Time until a copy may start, in milliseconds.
     starts_in_ms: u64,
-    /// The app's id, once it is active.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app: Option<String>,
+    /// The app's id: its name in OPAQUE, and in the registry once it is active.
+    app: String,
     /// The holder's name, masked.
     holder: String,
     /// The last two digits of the number that the SMS goes to.
@@ -92,7 +91,7 @@ impl From<&View> for ViewBody {
             ended: view.end,
             expires_in_ms: millis(view.expires_in),
             starts_in_ms: millis(view.starts_in),
-            app: (view.due == Due::Active).then(|| view.app.to_string()),
+            app: view.app.to_string(),
             holder: view.holder.to_string(),
             number_ends: view.number_ends.to_string(),
             has_pin: view.has_pin,
@@ -135,9 +134,9 @@ pub(super) struct PinMessage {
 }
 
 impl PinMessage {
-    fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    fn bytes<const N: usize>(&self) -> Result<[u8; N], Problem> {
         let bytes = URL_SAFE_NO_PAD.decode(&self.message).map_err(|_| Kind::BadPinMessage)?;
-        Ok(Zeroizing::new(bytes))
+        bytes.try_into().map_err(|_| Kind::BadPinMessage.into())
     }
 }
 

@@ -29,12 +29,12 @@ use super::device_proof::Proof;
 use super::flow::{Due, End, Step, Way};
 use super::grant::EnrolmentVerifier;
 use super::ids::{ActivationId, AppId, UserKey};
-use super::personal_pin::PinServer;
 use super::registry::{ActivationRow, Actor, AppState, Registry, RegistryError, Subject, Tx, User, What};
 use super::sms::sender::SmsSender;
 use super::sms::text::SmsTexts;
 use super::temporary_pin::send_rules::SendRules;
 use crate::keyed_hash::HashKey;
+use crate::opaque::server::Setup;
 
 /// How long an activation that is over can still be asked about.
 const KEPT_AFTER_END: Duration = Duration::from_hours(24);
@@ -76,8 +76,8 @@ pub struct Parts {
     pub pin_key: HashKey,
     /// Checks enrolment tokens; without it none is taken.
     pub enrolment: Option<EnrolmentVerifier>,
-    /// The personal PIN's server side.
-    pub personal_pin: PinServer,
+    /// The server's side of the personal PIN's protocol.
+    pub opaque: Setup,
     /// Sends the SMS.
     pub sms: Arc<SmsSender>,
     /// What they say.

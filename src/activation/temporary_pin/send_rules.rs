@@ -240,7 +240,7 @@ mod tests {
         /// Whoever always asks, and always waits as told, never gets more than the limit in any window.
         #[test]
         fn in_no_window_more_goes_out_than_allowed(most in 1..5_u32, gaps in prop::collection::vec(0..1000_u64, 1..60)) {
-            let limit = Limit { most, window: Duration::from_secs(900) };
+            let limit = Limit { most, window: Duration::from_mins(15) };
             let rules = SendRules { per_number: limit, ..SendRules::default() };
             let (mut sends, mut now) = (Vec::<SystemTime>::new(), now());
             for gap in gaps {
