@@ -9,6 +9,7 @@ pub mod grant;
 pub mod http;
 pub mod https;
 pub mod ids;
+pub mod keys;
 pub mod registry;
 pub mod service;
 pub mod sms;

@@ -132,6 +132,7 @@ contract! {
     what_is_old_is_swept
     nothing_that_names_a_person_is_in_the_files
     nodes_that_start_at_once_make_the_tables_once
+    a_node_with_another_key_is_refused
 }
 
 async fn what_is_committed_is_there_for_every_node_and_what_is_not_never_was(place: Place) {
@@ -402,4 +403,13 @@ async fn nodes_that_start_at_once_make_the_tables_once(place: Place) {
     }
     tasks.join_all().await;
     maria(&place.registry().await).await;
+}
+
+async fn a_node_with_another_key_is_refused(place: Place) {
+    let (one, other) = (place.registry().await, place.registry().await);
+    one.check_keys(&[("registry.key", [1; 32]), ("opaque.setup", [2; 32])]).await.unwrap();
+    other.check_keys(&[("registry.key", [1; 32]), ("opaque.setup", [2; 32])]).await.unwrap();
+    let refused = other.check_keys(&[("registry.key", [1; 32]), ("opaque.setup", [3; 32])]).await;
+    assert!(matches!(refused, Err(RegistryError::OtherKey(name)) if name == "opaque.setup"));
+    one.check_keys(&[("opaque.setup", [2; 32])]).await.unwrap();
 }

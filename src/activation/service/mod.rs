@@ -8,6 +8,8 @@ mod apps;
 mod error;
 mod start;
 mod steps;
+#[cfg(test)]
+pub(crate) mod tests;
 mod users;
 
 use std::fmt;

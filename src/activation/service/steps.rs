@@ -145,7 +145,12 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`].
-    pub async fn personal_pin(&self, caller: &Caller, id: ActivationId, upload: &[u8; REGISTRATION_UPLOAD]) -> Result<View, ServiceError> {
+    pub async fn personal_pin(
+        &self,
+        caller: &Caller,
+        id: ActivationId,
+        upload: &[u8; REGISTRATION_UPLOAD],
+    ) -> Result<View, ServiceError> {
         check_upload(upload).map_err(|_| ServiceError::BadPinMessage)?;
         let mut tx = self.begin(caller).await?;
         let row = self.own(&mut tx, caller, id).await?;
