@@ -3,8 +3,14 @@
 //! A bounded context of its own. The relay works without it, and it knows nothing of sessions, nodes or sockets; the
 //! wiring mounts it beside the relay.
 
+pub mod device_proof;
+pub mod flow;
+pub mod grant;
 pub mod https;
 pub mod ids;
+pub mod personal_pin;
+pub mod registry;
+pub mod signature;
 pub mod sms;
 pub mod temporary_pin;
 

@@ -1,5 +1,6 @@
 //! What verifying JSON Web Tokens takes: ES256, and key files. What a token says is its reader's business.
 
+pub mod compact;
 mod es256;
 pub mod jwks;
 

@@ -23,10 +23,7 @@ impl Registration {
     ///
     /// # Errors
     /// [`OpaqueError::Malformed`] if the PIN cannot be hashed; no text of ordinary length has that effect.
-    pub fn start(
-        pin: &[u8],
-        rng: &mut impl CryptoRng,
-    ) -> Result<(Self, [u8; REGISTRATION_REQUEST]), OpaqueError> {
+    pub fn start(pin: &[u8], rng: &mut impl CryptoRng) -> Result<(Self, [u8; REGISTRATION_REQUEST]), OpaqueError> {
         let started = ClientRegistration::start(&mut Randomness(rng), pin).map_err(|_| OpaqueError::Malformed)?;
         let request = array(&started.message.serialize())?;
         Ok((Self { state: started.state, pin: Zeroizing::new(pin.to_vec()) }, request))

@@ -31,11 +31,7 @@ const PARTS: &[Part] = &[
         crates: &["base64", "jsonwebtoken", "p256", "serde", "serde_json", "signature", "thiserror", "tracing"],
     },
     Part { name: "keyed_hash", parts: &[], crates: &["hkdf", "rand", "sha2", "zeroize"] },
-    Part {
-        name: "opaque",
-        parts: &[],
-        crates: &["opaque_ke", "p256_013", "rand", "sha2_010", "thiserror", "zeroize"],
-    },
+    Part { name: "opaque", parts: &[], crates: &["opaque_ke", "p256_013", "rand", "sha2_010", "thiserror", "zeroize"] },
     Part { name: "sharded", parts: &[], crates: &[] },
     Part {
         name: "session",
@@ -143,6 +139,7 @@ const PARTS: &[Part] = &[
         crates: &[
             "actix_web",
             "aes_gcm",
+            "arc_swap",
             "base64",
             "hkdf",
             "hmac",
