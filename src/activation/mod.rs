@@ -10,8 +10,10 @@ pub mod http;
 pub mod https;
 pub mod ids;
 pub mod keys;
+pub mod personal_pin;
 pub mod registry;
 pub mod service;
+pub mod signature;
 pub mod sms;
 pub mod temporary_pin;
 

@@ -65,7 +65,7 @@ pub struct HttpGatewaySettings {
 }
 
 impl HttpGatewaySettings {
-    /// GatewayAPI's `POST /rest/mtsms` on their servers in the EU. `sender`: up to eleven characters or a number;
+    /// `GatewayAPI`'s `POST /rest/mtsms` on their servers in the EU. `sender`: up to eleven characters or a number;
     /// `callback`: where delivery reports go.
     #[must_use]
     pub fn gatewayapi(token: &str, sender: &str, callback: Option<&str>) -> Self {

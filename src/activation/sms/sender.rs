@@ -223,7 +223,7 @@ impl SmsSender {
             return asked.min(self.settings.timeout);
         }
         let doubled = 1_u32.checked_shl(round.saturating_sub(1)).unwrap_or(u32::MAX);
-        let half = self.settings.pause.saturating_mul(doubled).min(self.settings.timeout) / 2;
+        let half = self.settings.pause.saturating_mul(doubled).min(self.settings.timeout).mul_f64(0.5);
         half.saturating_add(half.mul_f64(message.key.spread(round)))
     }
 }
