@@ -1,6 +1,6 @@
 //! The secrets of a registry, each in a file that only its owner reads: made at the first start, read ever after.
 //!
-//! Whoever loses `registry.key` cannot read the registry any more; whoever loses `opaque.setup` makes all personal PINs
+//! Whoever loses `registry.key` cannot read the registry any more; whoever loses `pin.setups` makes all personal PINs
 //! worthless. Nodes that share a database share both.
 
 use std::fs::{self, DirBuilder, File};
@@ -14,8 +14,11 @@ use rand::CryptoRng;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+use super::personal_pin::{BadSetups, PinServer};
 use crate::keyed_hash::HashKey;
-use crate::opaque::server::{SETUP, Setup};
+
+/// Bytes of a key.
+const KEY: usize = 32;
 
 /// A key file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,14 +32,17 @@ pub enum BadKeyFile {
     /// The file has something else in it.
     #[error("the key file {path} is damaged: it must hold {1} bytes in unpadded base64url", path = .0.display())]
     Damaged(PathBuf, usize),
+    /// The file of setups has something else in it.
+    #[error("{} cannot be used", .0.display())]
+    Setups(PathBuf, #[source] BadSetups),
 }
 
 /// All of them.
 pub struct Keys {
     /// Seals the registry, makes its tags, and hashes temporary PINs.
     pub registry: HashKey,
-    /// The server's side of the personal PIN's protocol.
-    pub opaque: Setup,
+    /// The server's side of the personal PINs.
+    pub personal_pin: PinServer,
     /// What the administration shows.
     pub admin_token: Zeroizing<String>,
 }
@@ -55,42 +61,43 @@ impl Keys {
     pub fn load(folder: &Path, rng: &mut impl CryptoRng) -> Result<Self, BadKeyFile> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|problem| BadKeyFile::Folder(folder.to_owned(), problem))?;
-        let mut random = |_: &Path| {
-            let mut bytes = Zeroizing::new(vec![0; 32]);
-            rng.fill_bytes(&mut bytes);
-            bytes
+        let mut random = || {
+            let mut bytes = Zeroizing::new([0; KEY]);
+            rng.fill_bytes(bytes.as_mut());
+            Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()))
         };
-        let registry = load::<32>(&folder.join("registry.key"), &mut random)?;
-        let token = load::<32>(&folder.join("admin.token"), &mut random)?;
-        let path = folder.join("opaque.setup");
-        let setup = load::<SETUP>(&path, |_| Setup::random(rng).to_bytes())?;
-        let opaque = Setup::from_bytes(&setup).map_err(|_| BadKeyFile::Damaged(path, SETUP))?;
-        let admin_token = Zeroizing::new(URL_SAFE_NO_PAD.encode(token.as_slice()));
-        Ok(Self { registry: HashKey::new(*registry), opaque, admin_token })
+        let registry = key(&folder.join("registry.key"), &mut random)?;
+        let admin_token = key(&folder.join("admin.token"), &mut random)?;
+        let path = folder.join("pin.setups");
+        let setups = text(&path, || PinServer::generate_line(rng))?;
+        let personal_pin = PinServer::from_file(&setups).map_err(|problem| BadKeyFile::Setups(path, problem))?;
+        let admin_token = Zeroizing::new(URL_SAFE_NO_PAD.encode(admin_token.as_slice()));
+        Ok(Self { registry: HashKey::new(*registry), personal_pin, admin_token })
     }
 }
 
-/// The bytes of a file; if there is none, of the one that is made now, by this process or another.
-fn load<const N: usize>(
-    path: &Path,
-    make: impl FnOnce(&Path) -> Zeroizing<Vec<u8>>,
-) -> Result<Zeroizing<[u8; N]>, BadKeyFile> {
-    let problem = |problem| BadKeyFile::File(path.to_owned(), problem);
-    if !fs::exists(path).map_err(problem)? {
-        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(make(path)));
-        write_new(path, text.as_bytes()).map_err(problem)?;
-    }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(problem)?);
-    if fs::metadata(path).map_err(problem)?.permissions().mode() & 0o077 != 0 {
-        warn!(file = %path.display(), "others may read this key file");
-    }
+/// The key in a file.
+fn key(path: &Path, make: impl FnOnce() -> Zeroizing<String>) -> Result<Zeroizing<[u8; KEY]>, BadKeyFile> {
+    let text = text(path, make)?;
     let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text.trim()).unwrap_or_default());
-    let mut key = Zeroizing::new([0; N]);
-    if bytes.len() != N {
-        return Err(BadKeyFile::Damaged(path.to_owned(), N));
+    let mut key = Zeroizing::new([0; KEY]);
+    if bytes.len() != KEY {
+        return Err(BadKeyFile::Damaged(path.to_owned(), KEY));
     }
     key.copy_from_slice(&bytes);
     Ok(key)
+}
+
+/// What is in a file; if there is none, of the one that is made now, by this process or another.
+fn text(path: &Path, make: impl FnOnce() -> Zeroizing<String>) -> Result<Zeroizing<String>, BadKeyFile> {
+    let problem = |problem| BadKeyFile::File(path.to_owned(), problem);
+    if !fs::exists(path).map_err(problem)? {
+        write_new(path, make().as_bytes()).map_err(problem)?;
+    }
+    if fs::metadata(path).map_err(problem)?.permissions().mode() & 0o077 != 0 {
+        warn!(file = %path.display(), "others may read this key file");
+    }
+    fs::read_to_string(path).map(Zeroizing::new).map_err(problem)
 }
 
 /// Whole and readable by nobody else from the first moment on; of several processes at once, one wins.
@@ -111,8 +118,8 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn words(keys: &Keys) -> ([u8; 32], Vec<u8>, String) {
-        (keys.registry.hash("test", b""), keys.opaque.to_bytes().to_vec(), keys.admin_token.to_string())
+    fn words(keys: &Keys) -> ([u8; 32], String, String) {
+        (keys.registry.hash("test", b""), format!("{:?}", keys.personal_pin), keys.admin_token.to_string())
     }
 
     #[test]
@@ -123,7 +130,7 @@ mod tests {
         assert_eq!(words(&first), words(&Keys::load(&path, &mut rand::rng()).unwrap()));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
-        for name in ["registry.key", "opaque.setup", "admin.token"] {
+        for name in ["registry.key", "pin.setups", "admin.token"] {
             assert_eq!(mode(&path.join(name)), 0o600, "{name}");
         }
         let other = tempfile::tempdir().unwrap();

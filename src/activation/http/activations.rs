@@ -134,9 +134,12 @@ pub(super) struct PinMessage {
 }
 
 impl PinMessage {
-    fn bytes<const N: usize>(&self) -> Result<[u8; N], Problem> {
-        let bytes = URL_SAFE_NO_PAD.decode(&self.message).map_err(|_| Kind::BadPinMessage)?;
-        bytes.try_into().map_err(|_| Kind::BadPinMessage.into())
+    pub(super) fn new(message: &[u8]) -> Self {
+        Self { message: URL_SAFE_NO_PAD.encode(message) }
+    }
+
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, Problem> {
+        URL_SAFE_NO_PAD.decode(&self.message).map_err(|_| Kind::BadPinMessage.into())
     }
 }
 
@@ -283,7 +286,7 @@ pub(super) async fn personal_pin_request(
 ) -> Result<HttpResponse, Problem> {
     let id = activation_id(&path)?;
     let message = http.service.personal_pin_request(&device.0, id, &body.bytes()?).await?;
-    Ok(answer(&PinMessage { message: URL_SAFE_NO_PAD.encode(message) }))
+    Ok(answer(&PinMessage::new(&message)))
 }
 
 /// Takes OPAQUE's registration upload for the personal PIN.

@@ -7,7 +7,7 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::activations::name;
+use super::activations::{PinMessage, name};
 use super::caller::Device;
 use super::problem::{Kind, Problem, Problems};
 use super::{Http, answer};
@@ -19,7 +19,9 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .route("", web::get().to(list))
         .route("/{app}", web::patch().to(rename))
-        .route("/{app}", web::delete().to(delete));
+        .route("/{app}", web::delete().to(delete))
+        .route("/{app}/unlock", web::post().to(begin_unlock))
+        .route("/{app}/unlock", web::put().to(finish_unlock));
 }
 
 /// An active app.
@@ -150,4 +152,42 @@ pub(super) async fn rename(
 pub(super) async fn delete(device: Device, path: Path<String>, http: Data<Http>) -> Result<HttpResponse, Problem> {
     http.service.delete_app(&device.0, app_id(&path)?).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// What came of opening an app.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Unlocked)]
+pub(super) struct UnlockedBody {
+    /// Whether the PIN was registered under a setup that is being replaced.
+    must_renew: bool,
+}
+
+/// Opens an app with its personal PIN, the first step: KE1 of OPAQUE in, KE2 out. Counts as a try.
+#[utoipa::path(post, path = "/v1/apps/{app}/unlock", request_body = PinMessage,
+    params(("app" = String, Path, description = "The app's id"),
+           ("DPoP" = String, Header, description = "The proof of this app's device key (RFC 9449)")),
+    responses((status = 200, description = "KE2", body = PinMessage), Problems))]
+pub(super) async fn begin_unlock(
+    device: Device,
+    path: Path<String>,
+    body: Json<PinMessage>,
+    http: Data<Http>,
+) -> Result<HttpResponse, Problem> {
+    let ke2 = http.service.begin_unlock(&device.0, app_id(&path)?, &body.bytes()?).await?;
+    Ok(answer(&PinMessage::new(&ke2)))
+}
+
+/// The second step: KE3 of OPAQUE. A valid one gives all tries back.
+#[utoipa::path(put, path = "/v1/apps/{app}/unlock", request_body = PinMessage,
+    params(("app" = String, Path, description = "The app's id"),
+           ("DPoP" = String, Header, description = "The proof of this app's device key (RFC 9449)")),
+    responses((status = 200, description = "The app may be opened", body = UnlockedBody), Problems))]
+pub(super) async fn finish_unlock(
+    device: Device,
+    path: Path<String>,
+    body: Json<PinMessage>,
+    http: Data<Http>,
+) -> Result<HttpResponse, Problem> {
+    let must_renew = http.service.finish_unlock(&device.0, app_id(&path)?, &body.bytes()?).await?;
+    Ok(answer(&UnlockedBody { must_renew }))
 }

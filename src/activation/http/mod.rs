@@ -72,6 +72,8 @@ impl fmt::Debug for Http {
         apps::list,
         apps::rename,
         apps::delete,
+        apps::begin_unlock,
+        apps::finish_unlock,
         admin::put_users,
         admin::erase_user,
     ),

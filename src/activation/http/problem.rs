@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use crate::activation::device_proof::BadProof;
 use crate::activation::flow::{Due, End, Refused};
 use crate::activation::grant::BadGrant;
+use crate::activation::personal_pin::lock::Locked;
 use crate::activation::service::ServiceError;
 use crate::activation::temporary_pin::send_rules::SendRefused;
 
@@ -122,6 +123,15 @@ problems! {
     PinExpired = FORBIDDEN, "temporary-pin-expired", "Temporary PIN expired", "Ask for another SMS.";
     /// The temporary PIN was wrong too often.
     PinUsedUp = FORBIDDEN, "temporary-pin-used-up", "Temporary PIN wrong too often", "Ask for another SMS.";
+    /// The personal PIN was wrong.
+    PinNotProven = FORBIDDEN, "wrong-personal-pin", "Personal PIN not proven",
+        "The PIN was wrong, or proving it took longer than 30 s. Begin again.";
+    /// Too many wrong personal PINs.
+    AppLocked = FORBIDDEN, "app-locked", "App locked",
+        "Too many wrong PINs: this app must be activated again. The user's other apps are not affected.";
+    /// The PIN's setup was removed.
+    PinSetupGone = FORBIDDEN, "pin-setup-gone", "Personal PIN of a setup that is gone",
+        "The PIN was registered too long ago: this app must be activated again.";
     /// There is no such activation of this device.
     UnknownActivation = NOT_FOUND, "unknown-activation", "Unknown activation",
         "This device has no such activation. Start one.";
@@ -149,6 +159,9 @@ problems! {
     /// The copy may not start yet.
     Waiting = TOO_MANY_REQUESTS, "copy-waits", "The copy may not start yet",
         "The user's other apps can cancel it meanwhile. Try again after the time given.";
+    /// Too many wrong personal PINs, for now.
+    PinWaits = TOO_MANY_REQUESTS, "personal-pin-waits", "Too many wrong personal PINs",
+        "This app waits, longer each time. Try again after the time given.";
     /// Too many SMS to this number or from this address.
     TooManySms = TOO_MANY_REQUESTS, "too-many-sms", "Too many SMS", "Try again after the time given.";
     /// Too many SMS in all.
@@ -304,6 +317,12 @@ impl From<ServiceError> for Problem {
             ServiceError::SmsBusy => Self { retry_after: Some(REGISTRY_RETRY), ..Kind::SmsOverloaded.into() },
             ServiceError::UnknownAppHash => Kind::UnknownAppHash.into(),
             ServiceError::BadPinMessage => Kind::BadPinMessage.into(),
+            ServiceError::PinNotProven => Kind::PinNotProven.into(),
+            ServiceError::PinSetupGone => Kind::PinSetupGone.into(),
+            ServiceError::Locked(Locked::Waiting { retry_after }) => {
+                Self { retry_after: Some(retry_after), ..Kind::PinWaits.into() }
+            }
+            ServiceError::Locked(Locked::ForGood) => Kind::AppLocked.into(),
             ServiceError::Registry(problem) => {
                 // Neither statements nor errors of the database hold more than keyed hashes and sealed values.
                 let cause = std::error::Error::source(&problem).map(ToString::to_string).unwrap_or_default();

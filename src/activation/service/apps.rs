@@ -150,7 +150,7 @@ impl Service {
     }
 
     /// The active app that asks, with its user locked.
-    async fn me(&self, tx: &mut Tx, caller: &Caller) -> Result<App, ServiceError> {
+    pub(super) async fn me(&self, tx: &mut Tx, caller: &Caller) -> Result<App, ServiceError> {
         let found = tx.app_of_device(caller.proof.device).await?.ok_or(ServiceError::UnknownDevice)?;
         self.user_of(tx, found.user).await?;
         // Again, now that nobody else can delete it.

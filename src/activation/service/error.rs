@@ -3,6 +3,7 @@
 use crate::activation::device_proof::BadProof;
 use crate::activation::flow::Refused;
 use crate::activation::grant::BadGrant;
+use crate::activation::personal_pin::lock::Locked;
 use crate::activation::registry::RegistryError;
 use crate::activation::temporary_pin::send_rules::SendRefused;
 
@@ -63,6 +64,15 @@ pub enum ServiceError {
     /// A message of the personal PIN's protocol cannot be read.
     #[error("the message of the personal PIN's protocol is malformed")]
     BadPinMessage,
+    /// The PIN was wrong, or proving it took too long.
+    #[error("the personal PIN was not proven")]
+    PinNotProven,
+    /// The PIN was registered under a setup that was removed.
+    #[error("the personal PIN was registered under a setup that is gone; the app must be activated again")]
+    PinSetupGone,
+    /// Too many wrong PINs.
+    #[error(transparent)]
+    Locked(Locked),
     /// The registry does not answer as it should.
     #[error(transparent)]
     Registry(#[from] RegistryError),

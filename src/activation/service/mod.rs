@@ -10,6 +10,7 @@ mod start;
 mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unlock;
 mod users;
 
 use std::fmt;
@@ -31,12 +32,12 @@ use super::device_proof::Proof;
 use super::flow::{Due, End, Step, Way};
 use super::grant::EnrolmentVerifier;
 use super::ids::{ActivationId, AppId, UserKey};
+use super::personal_pin::PinServer;
 use super::registry::{ActivationRow, Actor, AppState, Registry, RegistryError, Subject, Tx, User, What};
 use super::sms::sender::SmsSender;
 use super::sms::text::SmsTexts;
 use super::temporary_pin::send_rules::SendRules;
 use crate::keyed_hash::HashKey;
-use crate::opaque::server::Setup;
 
 /// How long an activation that is over can still be asked about.
 const KEPT_AFTER_END: Duration = Duration::from_hours(24);
@@ -78,8 +79,8 @@ pub struct Parts {
     pub pin_key: HashKey,
     /// Checks enrolment tokens; without it none is taken.
     pub enrolment: Option<EnrolmentVerifier>,
-    /// The server's side of the personal PIN's protocol.
-    pub opaque: Setup,
+    /// The server's side of the personal PINs.
+    pub personal_pin: PinServer,
     /// Sends the SMS.
     pub sms: Arc<SmsSender>,
     /// What they say.

@@ -13,8 +13,6 @@ use crate::activation::sms::gateway::{IdempotencyKey, SmsMessage};
 use crate::activation::sms::text::{AppHash, Language, SmsText};
 use crate::activation::temporary_pin::send_rules::{Request, SendRefused};
 use crate::activation::temporary_pin::{Binding, LIFETIME, SentPin, TemporaryPin};
-use crate::opaque::server::check_upload;
-use crate::opaque::{REGISTRATION_REQUEST, REGISTRATION_RESPONSE, REGISTRATION_UPLOAD};
 
 /// How the SMS is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,8 +124,8 @@ impl Service {
         &self,
         caller: &Caller,
         id: ActivationId,
-        request: &[u8; REGISTRATION_REQUEST],
-    ) -> Result<[u8; REGISTRATION_RESPONSE], ServiceError> {
+        request: &[u8],
+    ) -> Result<Vec<u8>, ServiceError> {
         let mut tx = self.begin(caller).await?;
         let row = self.own(&mut tx, caller, id).await?;
         tx.commit().await?;
@@ -138,24 +136,19 @@ impl Service {
             None if due < Due::PersonalPin => return Err(Refused::NotDue(due).into()),
             None => {}
         }
-        self.parts.opaque.respond(row.app.as_bytes(), request).map_err(|_| ServiceError::BadPinMessage)
+        Ok(self.parts.personal_pin.respond(row.app, request)?)
     }
 
     /// Takes the record of the personal PIN.
     ///
     /// # Errors
     /// [`ServiceError`].
-    pub async fn personal_pin(
-        &self,
-        caller: &Caller,
-        id: ActivationId,
-        upload: &[u8; REGISTRATION_UPLOAD],
-    ) -> Result<View, ServiceError> {
-        check_upload(upload).map_err(|_| ServiceError::BadPinMessage)?;
+    pub async fn personal_pin(&self, caller: &Caller, id: ActivationId, upload: &[u8]) -> Result<View, ServiceError> {
+        let record = self.parts.personal_pin.record(upload)?;
         let mut tx = self.begin(caller).await?;
         let row = self.own(&mut tx, caller, id).await?;
         let user = self.user_of(&mut tx, row.user).await?;
-        self.step(tx, caller, (row, user), Step::PersonalPin(upload), What::PersonalPinSet).await
+        self.step(tx, caller, (row, user), Step::PersonalPin(record.as_bytes()), What::PersonalPinSet).await
     }
 
     /// Fingerprint or face: yes or no.

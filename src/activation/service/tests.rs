@@ -9,12 +9,14 @@ use crate::activation::device_proof::tests::{device_key, jwk, jws};
 use crate::activation::flow::Refused;
 use crate::activation::grant::{BadGrant, EnrolmentSettings, GRANT_TYPE};
 use crate::activation::ids::{DeviceKey, Thumbprint, UserId};
+use crate::activation::personal_pin::PinServer;
+use crate::activation::personal_pin::lock::Locked;
 use crate::activation::registry::tests::Place;
 use crate::activation::sms::outbox::Outbox;
 use crate::activation::sms::sender::SenderSettings;
 use crate::activation::temporary_pin::TemporaryPin;
 use crate::activation::temporary_pin::send_rules::{Limit, SendRefused};
-use crate::opaque::client::Registration;
+use crate::opaque::client::{Login, Registration};
 
 const START: u64 = 1_800_000_000;
 const TRANSCRIPT: [u8; 32] = [9; 32];
@@ -84,7 +86,7 @@ impl Rig {
             registry: place.registry().await,
             pin_key: HashKey::new([2; 32]),
             enrolment: Some(EnrolmentVerifier::load(enrolment).unwrap()),
-            opaque: Setup::random(&mut rand::rng()),
+            personal_pin: PinServer::random(&mut rand::rng()),
             sms: Arc::new(SmsSender::new(vec![Arc::clone(&outbox) as _], SenderSettings::default())),
             texts: SmsTexts::new("eid.example", "e-ID", vec![]).unwrap(),
             environment: Environment { clock: Arc::new(move || *now.lock().unwrap()), rng: rand::rng },
@@ -178,7 +180,9 @@ impl Rig {
         let (id, app) = (view.id, view.app.as_bytes());
         let (registration, request) = Registration::start(b"471108", &mut rand::rng()).unwrap();
         let response = self.service.personal_pin_request(&self.by(phone), id, &request).await?;
-        let upload = registration.finish(app, &response, &mut rand::rng()).unwrap();
+        let (setup, response) = response.split_first_chunk::<8>().unwrap();
+        let upload = registration.finish(app, response.try_into().unwrap(), &mut rand::rng()).unwrap();
+        let upload = [&setup[..], &upload].concat();
         let view = self.service.personal_pin(&self.by(phone), id, &upload).await?;
         assert_eq!(view.due, Due::Biometrics);
         let view = self.service.biometrics(&self.by(phone), id, true).await?;
@@ -552,4 +556,56 @@ async fn a_new_service_on_the_same_registry_goes_on_with_every_step() {
     let Rig { place, .. } = rig;
     let again = Rig::new(place).await;
     assert_eq!(again.finish(&phone, view.id).await.unwrap().due, Due::Active);
+}
+
+/// Tries to open the app.
+async fn unlock(rig: &Rig, phone: &Phone, app: AppId, pin: &[u8]) -> Result<bool, ServiceError> {
+    let (login, ke1) = Login::start(pin, &mut rand::rng()).unwrap();
+    let ke2 = rig.service.begin_unlock(&rig.by(phone), app, &ke1).await?;
+    let ke3 = login.finish(app.as_bytes(), ke2.as_slice().try_into().unwrap(), &mut rand::rng());
+    let ke3 = ke3.map_or([0; 32], |(ke3, _)| ke3);
+    rig.service.finish_unlock(&rig.by(phone), app, &ke3).await
+}
+
+#[tokio::test]
+async fn an_app_opens_with_its_pin_and_wrong_ones_lock_it_for_a_while_and_then_for_good() {
+    let rig = sqlite().await;
+    let (phone, other) = (Phone::new(), Phone::new());
+    let app = rig.active(&phone).await;
+    let second = rig.active(&other).await;
+    for _ in 0..4 {
+        assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
+    }
+    assert!(!unlock(&rig, &phone, app, b"471108").await.unwrap(), "the right one gives the tries back");
+    for _ in 0..5 {
+        assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
+    }
+    let locked = unlock(&rig, &phone, app, b"471108").await;
+    assert!(matches!(locked, Err(ServiceError::Locked(Locked::Waiting { .. }))), "{locked:?}");
+    for _ in 0..5 {
+        rig.pass(Duration::from_hours(24));
+        assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
+    }
+    rig.pass(Duration::from_hours(24 * 365));
+    assert!(matches!(unlock(&rig, &phone, app, b"471108").await, Err(ServiceError::Locked(Locked::ForGood))));
+    assert!(rig.trail().await.contains(&"app_locked".to_owned()));
+    assert!(!unlock(&rig, &other, second, b"471108").await.unwrap(), "the user is not locked");
+    assert!(matches!(unlock(&rig, &other, app, b"471108").await, Err(ServiceError::UnknownApp)));
+}
+
+#[tokio::test]
+async fn a_try_that_is_never_finished_counts_and_a_login_serves_once() {
+    let rig = sqlite().await;
+    let phone = Phone::new();
+    let app = rig.active(&phone).await;
+    let (login, ke1) = Login::start(b"471108", &mut rand::rng()).unwrap();
+    let ke2 = rig.service.begin_unlock(&rig.by(&phone), app, &ke1).await.unwrap();
+    let (ke3, _) = login.finish(app.as_bytes(), ke2.as_slice().try_into().unwrap(), &mut rand::rng()).unwrap();
+    rig.service.finish_unlock(&rig.by(&phone), app, &ke3).await.unwrap();
+    let again = rig.service.finish_unlock(&rig.by(&phone), app, &ke3).await;
+    assert!(matches!(again, Err(ServiceError::PinNotProven)));
+    let callers: Vec<Caller> = (0..8).map(|_| rig.by(&phone)).collect();
+    let tries = callers.iter().map(|caller| rig.service.begin_unlock(caller, app, &ke1));
+    let ends = futures_util::future::join_all(tries).await;
+    assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 5, "each KE2 is a guess, proven or not");
 }
