@@ -50,10 +50,10 @@ impl Activation {
         let keys = Keys::load(&section.data_directory, &mut rand::rng())?;
         let registry = open_registry(settings, &keys).await?;
         let outbox = (settings.sms.gateway == Gateway::Outbox).then(|| Arc::new(Outbox::default()));
-        let gateway = match &outbox {
+        let gateway: Arc<dyn SmsGateway> = match outbox.clone() {
             Some(outbox) => {
                 warn!("SMS are not sent: they go to the development outbox (sms.gateway = \"outbox\")");
-                Arc::clone(outbox) as Arc<dyn SmsGateway>
+                outbox
             }
             None => http_gateway(&settings.sms)?,
         };

@@ -159,12 +159,10 @@ impl Sms {
                 ("sms.account", self.account.is_some()),
             ],
         };
-        match needs.iter().find(|(_, is_set)| !is_set) {
-            Some((key, _)) => Err(Bad::new(key, "is needed with this sms.gateway")),
-            None => {
-                Bad::unless(self.most_per_address > 0, "sms.most_per_address", "must be at least 1")?;
-                Bad::unless(self.most_in_all > 0, "sms.most_in_all", "must be at least 1")
-            }
+        if let Some((key, _)) = needs.iter().find(|(_, is_set)| !is_set) {
+            return Err(Bad::new(key, "is needed with this sms.gateway"));
         }
+        Bad::unless(self.most_per_address > 0, "sms.most_per_address", "must be at least 1")?;
+        Bad::unless(self.most_in_all > 0, "sms.most_in_all", "must be at least 1")
     }
 }

@@ -58,7 +58,9 @@ impl fmt::Debug for Http {
 /// The OpenAPI document of the activation.
 #[derive(OpenApi, Debug)]
 #[openapi(
+    info(title = "handoff-relay activation", description = "From a new app to an active one."),
     paths(
+        openapi,
         activations::start,
         activations::look,
         activations::cancel,
@@ -91,6 +93,7 @@ pub fn routes(http: &web::Data<Http>) -> impl FnOnce(&mut ServiceConfig) + use<>
             .service(guarded("/v1/activations", MOST_BODY_BYTES).configure(activations::routes))
             .service(guarded("/v1/apps", MOST_BODY_BYTES).configure(apps::routes))
             .service(guarded("/v1/admin", MOST_ADMIN_BYTES).configure(admin::routes));
+        config.route("/v1/openapi.json", web::get().to(openapi));
         if has_outbox {
             config.route("/dev/outbox", web::get().to(outbox));
         }
@@ -119,4 +122,10 @@ async fn outbox(request: HttpRequest, http: web::Data<Http>) -> Result<HttpRespo
     let mut response = HttpResponse::Ok();
     response.insert_header((CACHE_CONTROL, "no-store")).insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'"));
     Ok(response.content_type("text/html; charset=utf-8").body(outbox.page()))
+}
+
+/// The description of these paths.
+#[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, description = "The OpenAPI document")))]
+async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().json(ApiDoc::openapi())
 }

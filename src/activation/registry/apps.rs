@@ -125,7 +125,7 @@ impl Tx {
     /// # Errors
     /// [`RegistryError`], also if its id or key is there already.
     pub async fn insert_app(&mut self, app: &App) -> Result<(), RegistryError> {
-        let (sealed, record, state) = self.seal_app(app)?;
+        let [sealed, record, state] = self.seal_app(app)?;
         let query = sqlx::query(
             "INSERT INTO apps (app_id, user_key, thumbprint, public_key, state, created, last_used, biometrics, \
              version, sealed, pin_record, pin_state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, $11)",
@@ -143,7 +143,7 @@ impl Tx {
     /// # Errors
     /// [`RegistryError`].
     pub async fn update_app(&mut self, app: &App) -> Result<(), RegistryError> {
-        let (sealed, record, state) = self.seal_app(app)?;
+        let [sealed, record, state] = self.seal_app(app)?;
         let query = sqlx::query(
             "UPDATE apps SET state = $2, last_used = $3, biometrics = $4, sealed = $5, pin_record = $6, pin_state = $7 \
              WHERE app_id = $1",
@@ -154,13 +154,13 @@ impl Tx {
         Ok(())
     }
 
-    fn seal_app(&self, app: &App) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), RegistryError> {
+    fn seal_app(&self, app: &App) -> Result<[Vec<u8>; 3], RegistryError> {
         let push_token = app.push_token.as_ref().map(|token| token.to_string());
         let sealed = Sealed { name: app.name.to_string(), model: app.model.to_string(), push_token };
         let row = app.id.as_bytes();
         let record = self.sealer.seal(PIN_RECORD, row, &app.pin_record)?;
         let state = self.sealer.seal(PIN_STATE, row, &app.pin_state)?;
-        Ok((self.seal_json(KIND, row, &sealed)?, record, state))
+        Ok([self.seal_json(KIND, row, &sealed)?, record, state])
     }
 
     fn read_app(&self, row: &AnyRow) -> Result<App, RegistryError> {

@@ -154,8 +154,8 @@ impl Service {
                 }
                 let user = tx.lock_user_by_id(&token.user).await?.ok_or(ServiceError::NotOnFile)?;
                 // A proved identity gives one app, whichever way.
-                let used = vec![self.used("enrolment", &token.id, token.expires.max(grant.expires))];
-                Ok(Permit { user, way: Way::OtherPhone { granted_by: None }, used })
+                let once = self.used("enrolment", &token.id, token.expires.max(grant.expires));
+                Ok(Permit { user, way: Way::OtherPhone { granted_by: None }, used: vec![once] })
             }
         }
     }
