@@ -8,6 +8,7 @@ pub mod flow;
 pub mod grant;
 pub mod https;
 pub mod ids;
+pub mod notify;
 pub mod personal_pin;
 pub mod registry;
 pub mod signature;
