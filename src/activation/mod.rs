@@ -10,6 +10,7 @@ pub mod http;
 pub mod https;
 pub mod ids;
 pub mod keys;
+pub mod notify;
 pub mod personal_pin;
 pub mod registry;
 pub mod service;

@@ -355,6 +355,12 @@ mod tests {
     }
 
     #[test]
+    fn every_outcome_is_a_value_of_its_label() {
+        let outcomes = [Try::Right, Try::Wrong { left: 1 }, Try::Expired, Try::UsedUp].map(Try::label);
+        assert_eq!(outcomes, crate::telemetry::TEMPORARY_PIN_OUTCOMES);
+    }
+
+    #[test]
     fn neither_pin_nor_hash_nor_user_shows_in_debug_output() {
         let shown = format!("{:?} {:?} {:?}", pin("12345678"), sent(), BINDING);
         assert!(!shown.contains("1234") && !shown.contains("117") && shown.contains("[redacted]"), "{shown}");

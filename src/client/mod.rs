@@ -59,6 +59,7 @@ mod new;
 mod old;
 mod outcome;
 mod party;
+pub mod personal_pin;
 mod picture;
 mod policy;
 mod probe;

@@ -9,7 +9,7 @@ use opaque_ke::{
 };
 use proptest::prelude::*;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _, TryCryptoRng, TryRng};
+use rand::{SeedableRng as _, TryCryptoRng, TryRng};
 use serde::{Deserialize, Serialize};
 
 use super::client::{Login, Registration};

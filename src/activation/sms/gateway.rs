@@ -36,7 +36,7 @@ impl IdempotencyKey {
 
     /// A number that is the same whenever this key is tried for the nth time, between 0 and 1: spreads retries without
     /// randomness of their own.
-    pub(super) fn spread(self, attempt: u32) -> f64 {
+    pub(in crate::activation) fn spread(self, attempt: u32) -> f64 {
         let at = usize::try_from(attempt).unwrap_or_default().checked_rem(self.0.len()).unwrap_or_default();
         f64::from(self.0.get(at).copied().unwrap_or_default()) / 255.0
     }

@@ -236,6 +236,11 @@ mod tests {
         assert_eq!(SendRules::default().check(&request, now()), Err(refused));
     }
 
+    #[test]
+    fn every_rule_is_a_value_of_its_label() {
+        assert_eq!(SendRefused::LABELS, crate::telemetry::SMS_RULES);
+    }
+
     proptest! {
         /// Whoever always asks, and always waits as told, never gets more than the limit in any window.
         #[test]
