@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use handoff_relay::activation::https;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use reqwest::{Client, Method, StatusCode};
@@ -114,7 +115,7 @@ pub(crate) struct Phone {
 
 impl Phone {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { key: key(), client: Client::new(), address }
+        Self { key: key(), client: https::client(None).unwrap(), address }
     }
 
     fn thumbprint(&self) -> String {

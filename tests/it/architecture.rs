@@ -157,6 +157,7 @@ const PARTS: &[Part] = &[
             "signature",
             "sqlx",
             "subtle",
+            "tempfile",
             "thiserror",
             "tokio",
             "tracing",

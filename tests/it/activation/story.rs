@@ -1,5 +1,7 @@
 //! Both ways from beginning to end, and the answers to what is wrong.
 
+use std::path::Path;
+
 use super::postgres::Postgres;
 use super::{Method, Phone, Place, StatusCode, Value, json, jws, seconds};
 
@@ -77,7 +79,24 @@ async fn both_ways_go_from_beginning_to_end_with_a_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_ways_go_from_beginning_to_end_with_postgresql() {
-    both_ways(Place::new(Some(Postgres::shared().database()))).await;
+    let server = Postgres::shared();
+    both_ways(Place::new(Some(server.database()))).await;
+    assert!(is_anywhere(server.folder(), "app_activated"), "the search finds what is there");
+    for secret in ["person00000", "+4520000000", "Maria Hansen", "iPhone 20"] {
+        assert!(!is_anywhere(server.folder(), secret), "{secret} is in the database's files");
+    }
+}
+
+/// Whether any file below holds this text.
+fn is_anywhere(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return is_anywhere(&path, text);
+        }
+        // Sockets, and files that are gone by now.
+        String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).contains(text)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
