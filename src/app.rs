@@ -2,6 +2,8 @@
 //!
 //! Decides nothing itself. Listeners and the stop signal are arguments, so that tests and the demo run the same relay.
 
+mod activation;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
@@ -18,6 +20,11 @@ use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
+use self::activation::Activation;
+use crate::activation::http;
+use crate::activation::keys::BadKeyFile;
+use crate::activation::registry::RegistryError;
+use crate::activation::sms::text::BadSmsTexts;
 use crate::config::{ClientAddressHeader, Drain, OpenPolicy as Policy, RedisTopology, Settings};
 use crate::directory::memory::MemoryDirectory;
 use crate::directory::redis::{BadRedisSettings, Environment, RedisDirectory, Topology};
@@ -80,6 +87,18 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// A key of the registry cannot be used.
+    #[error(transparent)]
+    Keys(#[from] BadKeyFile),
+    /// The registry cannot be opened.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The SMS cannot be written.
+    #[error("sms.domain or sms.name cannot be used")]
+    SmsTexts(#[from] BadSmsTexts),
+    /// Another setting of the activation cannot be used.
+    #[error("{0}")]
+    Activation(&'static str),
     /// The server cannot start.
     #[error("the server cannot start")]
     Server(#[from] io::Error),
@@ -133,6 +152,7 @@ pub struct Node {
     drain: Drain,
     certificate: Option<Arc<Certificate>>,
     workers: Option<usize>,
+    activation: Option<Activation>,
 }
 
 impl Node {
@@ -182,7 +202,19 @@ impl Node {
             (Some(chain), Some(key)) => Some(Certificate::load(chain, key)?),
             _ => None,
         };
-        Ok(Self { edge, directory, news, drain: settings.drain.clone(), certificate, workers: settings.server.workers })
+        let (drain, workers) = (settings.drain.clone(), settings.server.workers);
+        Ok(Self { edge, directory, news, drain, certificate, workers, activation: None })
+    }
+
+    /// Serves activation beside the relay, if the settings say so: makes keys and tables that are not there yet.
+    ///
+    /// # Errors
+    /// [`StartError`] with what cannot be used.
+    pub async fn with_activation(mut self, settings: &Settings) -> Result<Self, StartError> {
+        if settings.activation.enabled {
+            self.activation = Some(Activation::open(settings, self.edge.clone()).await?);
+        }
+        Ok(self)
     }
 
     /// Runs until it is asked to stop, then sends every app elsewhere and ends.
@@ -206,6 +238,7 @@ impl Node {
         tokio::select! {
             () = until(&mut stop, Stop::Drain) => {}
             () = self.upkeep() => {}
+            () = self.activation_upkeep() => {}
         }
         info!("draining");
         self.edge.ready.store(false, Ordering::Relaxed);
@@ -219,6 +252,9 @@ impl Node {
         for handle in handles {
             handle.stop(true).await;
         }
+        if let Some(activation) = &self.activation {
+            activation.close().await;
+        }
         Ok(())
     }
 
@@ -226,8 +262,12 @@ impl Node {
     pub fn reloader(&self) -> impl Fn() + use<> {
         let edge = self.edge.clone();
         let certificate = self.certificate.clone();
+        let activation = self.activation.as_ref().map(|activation| activation.http.clone());
         move || {
             report("keys", edge.relay.open_policy().reload());
+            if let Some(http) = &activation {
+                Activation::reload(http);
+            }
             if let Some(certificate) = &certificate {
                 report("certificate", certificate.reload());
             }
@@ -236,8 +276,13 @@ impl Node {
 
     fn serve(&self, listener: TcpListener, with_operators: bool) -> Result<Server, StartError> {
         let edge = self.edge.clone();
+        let activation = self.activation.as_ref().map(|activation| activation.http.clone());
         let server = HttpServer::new(move || {
             let app = App::new().app_data(edge.clone());
+            let app = match &activation {
+                Some(http) => app.configure(http::routes(http)),
+                None => app,
+            };
             let app = if with_operators { app.configure(routes::operators) } else { app };
             app.configure(routes::public)
         })
@@ -262,6 +307,13 @@ impl Node {
         let edge = self.edge.clone();
         let app = move || App::new().app_data(edge.clone()).configure(routes::operators).configure(routes::health);
         Ok(HttpServer::new(app).workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
+    }
+
+    async fn activation_upkeep(&self) {
+        match &self.activation {
+            Some(activation) => activation.upkeep().await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn upkeep(&self) {

@@ -6,6 +6,7 @@
 //! To add a setting: a field and its default in its section, a row in `keys`, a line in
 //! `deploy/handoff-relay.example.toml`. A test compares the three.
 
+mod activation;
 mod args;
 mod drain;
 mod keys;
@@ -31,6 +32,7 @@ use ::config::{Config, File, FileFormat, Map, Source as _, Value};
 use serde::{Deserialize, Serialize};
 
 pub use self::redis::{Redis, RedisTopology};
+pub use activation::{Activation, Sms, SmsGateway};
 pub use args::Args;
 pub use drain::Drain;
 use keys::Key;
@@ -59,6 +61,10 @@ pub struct Settings {
     pub open: Open,
     /// Where nodes share their sessions.
     pub redis: Redis,
+    /// From a new app to an active one.
+    pub activation: Activation,
+    /// The SMS with temporary PINs.
+    pub sms: Sms,
     /// How a node leaves.
     pub drain: Drain,
     /// What is logged, and how.
@@ -145,6 +151,8 @@ impl Settings {
         self.network.check(&self.redis)?;
         self.open.check(&self.server)?;
         self.redis.check()?;
+        self.activation.check()?;
+        self.sms.check()?;
         self.drain.check()?;
         self.log.check()
     }
@@ -176,6 +184,7 @@ impl Loaded {
     pub fn warnings(&self, open_files: Option<u64>) -> Vec<String> {
         let mut warnings = self.settings.limits.warnings(open_files);
         warnings.extend(self.settings.network.warning(&self.settings.redis));
+        warnings.extend(self.settings.activation.warning(&self.settings.redis));
         warnings
     }
 

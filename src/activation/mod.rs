@@ -6,11 +6,14 @@
 pub mod device_proof;
 pub mod flow;
 pub mod grant;
+pub mod http;
 pub mod https;
 pub mod ids;
+pub mod keys;
 pub mod notify;
 pub mod personal_pin;
 pub mod registry;
+pub mod service;
 pub mod signature;
 pub mod sms;
 pub mod temporary_pin;

@@ -22,6 +22,7 @@ pub use exit::Exit;
 use exit::Failure;
 use output::Output;
 
+use crate::activation::http::ApiDoc as ActivationApiDoc;
 use crate::edge::routes::ApiDoc;
 
 /// Hands an app's credential over to a new phone, end-to-end encrypted, through a relay that can read nothing.
@@ -70,7 +71,9 @@ impl Cli {
             Command::New(new) => new.run(output),
             Command::Demo(demo::Demo {}) => demo::Demo::run(output),
             Command::Openapi => {
-                Output::raw(&ApiDoc::openapi().to_pretty_json().unwrap_or_default());
+                let mut document = ApiDoc::openapi();
+                document.merge(ActivationApiDoc::openapi());
+                Output::raw(&document.to_pretty_json().unwrap_or_default());
                 Ok(Exit::Success)
             }
             Command::Completions { shell } => {

@@ -61,7 +61,7 @@ fn start(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
         // Before anything is announced, so that no signal is missed.
         let signals = Signals::install()?;
         let listeners = Listeners::bind(settings)?;
-        let node = Node::new(settings, metrics)?;
+        let node = Node::new(settings, metrics)?.with_activation(settings).await?;
         announce(&listeners, settings, output)?;
         let stop = watch::Sender::new(Stop::Not);
         let stopping = stop.subscribe();

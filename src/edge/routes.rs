@@ -174,6 +174,12 @@ fn client(request: &HttpRequest, edge: &Edge) -> Result<ClientAddress, Problem> 
     Ok(from_headers(peer, edge.forwarding_header, request.headers(), &edge.trusted_proxies))
 }
 
+/// The address that a request comes from, behind the proxies that are trusted; `None` if nobody knows.
+#[must_use]
+pub fn client_address(request: &HttpRequest, edge: &Edge) -> Option<std::net::IpAddr> {
+    client(request, edge).ok().map(ClientAddress::for_limits)
+}
+
 /// Whether one more connection is let in; one that may open a session needs room for it, too.
 fn admit(edge: &Edge, client: ClientAddress, session: SessionId, role: Role) -> Result<ConnectionGuard, Problem> {
     if !edge.ready.load(Ordering::Relaxed) {

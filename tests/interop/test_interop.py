@@ -51,7 +51,7 @@ def event_member(event: str, member: str) -> Callable[[str], str | None]:
 
 
 def relay_command() -> Command:
-    return Command([BIN, "serve", "--listen", "127.0.0.1:0", "--json"])
+    return Command([BIN, "serve", "--listen", "127.0.0.1:0", "--json", "--set", "activation.enabled=false"])
 
 
 def relay_url(line: str) -> str | None:

@@ -9,6 +9,8 @@
 )]
 
 #[cfg(test)]
+mod activation;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod auth;

@@ -63,6 +63,7 @@ pub(super) mod pin {
 
     use super::{Deserialize as _, PinHash, SentPin, Serialize as _, StoredPin};
 
+    #[expect(clippy::ref_option, reason = "serde passes the field")]
     pub(in super::super) fn serialize<S: Serializer>(pin: &Option<SentPin>, serializer: S) -> Result<S::Ok, S::Error> {
         let stored = pin.as_ref().map(|pin| StoredPin {
             hash: pin.hash.as_bytes().to_vec(),

@@ -83,7 +83,17 @@ impl Tx {
         let query =
             sqlx::query(concat!("UPDATE apps SET version = version + 1 WHERE app_id = $1 RETURNING ", columns!()));
         let row = query.bind(id.to_string()).fetch_optional(&mut *self.inner).await?;
-        row.map(|row| self.app(&row)).transpose()
+        row.map(|row| self.read_app(&row)).transpose()
+    }
+
+    /// The app with this id, not locked.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn app(&mut self, id: AppId) -> Result<Option<App>, RegistryError> {
+        let query = sqlx::query(concat!("SELECT ", columns!(), " FROM apps WHERE app_id = $1"));
+        let row = query.bind(id.to_string()).fetch_optional(&mut *self.inner).await?;
+        row.map(|row| self.read_app(&row)).transpose()
     }
 
     /// The app with this key, not locked.
@@ -93,7 +103,7 @@ impl Tx {
     pub async fn app_of_device(&mut self, device: Thumbprint) -> Result<Option<App>, RegistryError> {
         let query = sqlx::query(concat!("SELECT ", columns!(), " FROM apps WHERE thumbprint = $1"));
         let row = query.bind(device.to_string()).fetch_optional(&mut *self.inner).await?;
-        row.map(|row| self.app(&row)).transpose()
+        row.map(|row| self.read_app(&row)).transpose()
     }
 
     /// A user's active apps, the oldest first. Exact only while the user is locked.
@@ -107,7 +117,7 @@ impl Tx {
             " FROM apps WHERE user_key = $1 AND state = 'active' ORDER BY created, app_id"
         ));
         let rows = query.bind(user.to_string()).fetch_all(&mut *self.inner).await?;
-        rows.iter().map(|row| self.app(row)).collect()
+        rows.iter().map(|row| self.read_app(row)).collect()
     }
 
     /// Puts a new app into the registry.
@@ -115,7 +125,7 @@ impl Tx {
     /// # Errors
     /// [`RegistryError`], also if its id or key is there already.
     pub async fn insert_app(&mut self, app: &App) -> Result<(), RegistryError> {
-        let (sealed, record, state) = self.seal_app(app)?;
+        let [sealed, record, state] = self.seal_app(app)?;
         let query = sqlx::query(
             "INSERT INTO apps (app_id, user_key, thumbprint, public_key, state, created, last_used, biometrics, \
              version, sealed, pin_record, pin_state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, $11)",
@@ -133,7 +143,7 @@ impl Tx {
     /// # Errors
     /// [`RegistryError`].
     pub async fn update_app(&mut self, app: &App) -> Result<(), RegistryError> {
-        let (sealed, record, state) = self.seal_app(app)?;
+        let [sealed, record, state] = self.seal_app(app)?;
         let query = sqlx::query(
             "UPDATE apps SET state = $2, last_used = $3, biometrics = $4, sealed = $5, pin_record = $6, pin_state = $7 \
              WHERE app_id = $1",
@@ -144,16 +154,16 @@ impl Tx {
         Ok(())
     }
 
-    fn seal_app(&self, app: &App) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), RegistryError> {
+    fn seal_app(&self, app: &App) -> Result<[Vec<u8>; 3], RegistryError> {
         let push_token = app.push_token.as_ref().map(|token| token.to_string());
         let sealed = Sealed { name: app.name.to_string(), model: app.model.to_string(), push_token };
         let row = app.id.as_bytes();
         let record = self.sealer.seal(PIN_RECORD, row, &app.pin_record)?;
         let state = self.sealer.seal(PIN_STATE, row, &app.pin_state)?;
-        Ok((self.seal_json(KIND, row, &sealed)?, record, state))
+        Ok([self.seal_json(KIND, row, &sealed)?, record, state])
     }
 
-    fn app(&self, row: &AnyRow) -> Result<App, RegistryError> {
+    fn read_app(&self, row: &AnyRow) -> Result<App, RegistryError> {
         let id: AppId = super::parsed(row, "app_id")?;
         let bytes = |column: &'static str| row.try_get::<Vec<u8>, _>(column);
         let millis = |column: &'static str| row.try_get::<i64, _>(column).map(from_millis);

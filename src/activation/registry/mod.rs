@@ -77,6 +77,9 @@ pub enum RegistryError {
     /// A sealed value does not open.
     #[error(transparent)]
     Sealed(#[from] DoesNotOpen),
+    /// The registry was made with another key.
+    #[error("the registry was made with another {0} than the one in the data directory: restore that file")]
+    OtherKey(String),
     /// A row is not what this program writes.
     #[error("the registry holds a bad {0}")]
     Corrupt(&'static str),
@@ -139,6 +142,26 @@ impl Registry {
             None => None,
         };
         Ok(schema::migrator(self.kind).run(&self.pool).await?)
+    }
+
+    /// Compares marks that stand for the keys with those of the first start: a node with other keys would write what no
+    /// other node can read.
+    ///
+    /// # Errors
+    /// [`RegistryError::OtherKey`] with the name of the first that differs.
+    pub async fn check_keys(&self, marks: &[(&str, Tag)]) -> Result<(), RegistryError> {
+        let mut tx = self.begin().await?;
+        for (name, mark) in marks {
+            let first = sqlx::query(
+                "INSERT INTO key_marks (key_name, mark) VALUES ($1, $2) \
+                 ON CONFLICT (key_name) DO UPDATE SET key_name = excluded.key_name RETURNING mark",
+            );
+            let first = first.bind((*name).to_owned()).bind(mark.to_vec()).fetch_one(&mut *tx.inner).await?;
+            if first.try_get::<Vec<u8>, _>("mark")? != mark {
+                return Err(RegistryError::OtherKey((*name).to_owned()));
+            }
+        }
+        tx.commit().await
     }
 
     /// Begins a transaction. Without [`Tx::commit`] nothing of it happens.

@@ -12,6 +12,10 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use super::Kind;
 
 const TABLES: &str = "
+CREATE TABLE key_marks (
+    key_name TEXT PRIMARY KEY,
+    mark {BYTES} NOT NULL
+);
 CREATE TABLE users (
     user_key TEXT PRIMARY KEY,
     user_tag {BYTES} NOT NULL UNIQUE,

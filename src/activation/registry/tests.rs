@@ -132,6 +132,7 @@ contract! {
     what_is_old_is_swept
     nothing_that_names_a_person_is_in_the_files
     nodes_that_start_at_once_make_the_tables_once
+    a_node_with_another_key_is_refused
 }
 
 async fn what_is_committed_is_there_for_every_node_and_what_is_not_never_was(place: Place) {
@@ -362,15 +363,14 @@ async fn what_is_old_is_swept(place: Place) {
 }
 
 /// Whether any file below holds these bytes.
-fn is_anywhere(folder: &Path, needle: &[u8]) -> bool {
+fn is_anywhere(folder: &Path, needle: &str) -> bool {
     std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
         let path = entry.path();
         if path.is_dir() {
             return is_anywhere(&path, needle);
         }
         // Sockets, and files that are gone by now.
-        let bytes = std::fs::read(&path).unwrap_or_default();
-        bytes.windows(needle.len()).any(|window| window == needle)
+        String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).contains(needle)
     })
 }
 
@@ -385,9 +385,9 @@ async fn nothing_that_names_a_person_is_in_the_files(place: Place) {
     tx.commit().await.unwrap();
     registry.close().await;
     let files = place.files();
-    assert!(is_anywhere(files, app.id.to_string().as_bytes()), "the search finds what is there");
+    assert!(is_anywhere(files, &app.id.to_string()), "the search finds what is there");
     for secret in ["maria82", "Maria Hansen", "Maria's", "4512345678", "push-token", "record-of", "Pixel", "Galaxy"] {
-        assert!(!is_anywhere(files, secret.as_bytes()), "{secret}");
+        assert!(!is_anywhere(files, secret), "{secret}");
     }
 }
 
@@ -402,4 +402,13 @@ async fn nodes_that_start_at_once_make_the_tables_once(place: Place) {
     }
     tasks.join_all().await;
     maria(&place.registry().await).await;
+}
+
+async fn a_node_with_another_key_is_refused(place: Place) {
+    let (one, other) = (place.registry().await, place.registry().await);
+    one.check_keys(&[("registry.key", [1; 32]), ("another.key", [2; 32])]).await.unwrap();
+    other.check_keys(&[("registry.key", [1; 32]), ("another.key", [2; 32])]).await.unwrap();
+    let refused = other.check_keys(&[("registry.key", [1; 32]), ("another.key", [3; 32])]).await;
+    assert!(matches!(refused, Err(RegistryError::OtherKey(name)) if name == "another.key"));
+    one.check_keys(&[("another.key", [2; 32])]).await.unwrap();
 }

@@ -21,9 +21,17 @@ impl Tx {
         if query.execute(&mut *self.inner).await?.rows_affected() == 1 {
             return Ok(true);
         }
+        Ok(self.used_by(token).await?.is_some_and(|first| first == used_by))
+    }
+
+    /// Who used something up, if anybody.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn used_by(&mut self, token: Tag) -> Result<Option<String>, RegistryError> {
         let query = sqlx::query("SELECT used_by FROM used_tokens WHERE token_tag = $1").bind(token.to_vec());
         let first = query.fetch_optional(&mut *self.inner).await?;
-        Ok(first.map(|row| row.try_get::<String, _>("used_by")).transpose()?.is_some_and(|first| first == used_by))
+        Ok(first.map(|row| row.try_get("used_by")).transpose()?)
     }
 
     /// Takes note of a proof. `false` if it was seen before.

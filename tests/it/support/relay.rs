@@ -56,6 +56,8 @@ impl Relay {
     pub(crate) fn try_start(settings: &[&str]) -> Result<Self, NotStarted> {
         let mut command = Command::new(binary());
         command.args(["serve", "--json", "--set", "server.listen=127.0.0.1:0", "--log-format", "json"]);
+        // Tests of the relay need no registry in the working directory.
+        command.args(["--set", "activation.enabled=false"]);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         // Settings of whoever runs the tests are not the relay's; the allocator's may be.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HANDOFF_")) {

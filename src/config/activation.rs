@@ -1,0 +1,168 @@
+//! `[activation]` and `[sms]`: from a new app to an active one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{Bad, SecretText};
+
+/// Longest time for one activation, and longest wait of a copy.
+const MOST_TIME: Duration = Duration::from_hours(24 * 7);
+
+/// Activation, and the registry of users and apps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Activation {
+    /// Whether it is served.
+    pub enabled: bool,
+    /// Where the keys are, and the database file if there is no other database; made at the first start.
+    pub data_directory: PathBuf,
+    /// A PostgreSQL database in place of the file.
+    pub database_url: Option<SecretText>,
+    /// Most connections to PostgreSQL.
+    pub database_connections: u32,
+    /// How phones see this service.
+    pub public_url: Option<String>,
+    /// The identity-proofing system's public keys.
+    pub enrolment_jwks_file: Option<PathBuf>,
+    /// What must be among the audiences of an enrolment token.
+    pub enrolment_audience: String,
+    /// Who must have issued an enrolment token.
+    pub enrolment_issuer: Option<String>,
+    /// How long an activation may take.
+    #[serde(with = "humantime_serde")]
+    pub lifetime: Duration,
+    /// How long a copy has to wait before it may start.
+    #[serde(with = "humantime_serde")]
+    pub copy_wait: Duration,
+    /// Active apps of one user.
+    pub most_apps: u32,
+}
+
+/// The SMS with temporary PINs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sms {
+    /// Who sends them.
+    pub gateway: SmsGateway,
+    /// The gateway's account, for Twilio.
+    pub account: Option<String>,
+    /// The gateway's token.
+    pub token: Option<SecretText>,
+    /// Whom they are from.
+    pub sender: Option<String>,
+    /// Where the PIN may be filled in: the host of the app's associated domain.
+    pub domain: String,
+    /// What the app is called.
+    pub name: String,
+    /// The Android builds that may read them.
+    pub app_hashes: Vec<String>,
+    /// Most SMS in 15 minutes that one address asks for.
+    pub most_per_address: u32,
+    /// Most SMS in 15 minutes in all.
+    pub most_in_all: u32,
+}
+
+/// Who sends SMS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SmsGateway {
+    /// Nobody: they are kept in memory and shown on a local page. For development.
+    #[default]
+    Outbox,
+    /// GatewayAPI.
+    Gatewayapi,
+    /// Twilio.
+    Twilio,
+}
+
+impl Default for Activation {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            data_directory: PathBuf::from("handoff-data"),
+            database_url: None,
+            database_connections: 20,
+            public_url: None,
+            enrolment_jwks_file: None,
+            enrolment_audience: "handoff-activation".to_owned(),
+            enrolment_issuer: None,
+            lifetime: Duration::from_mins(30),
+            copy_wait: Duration::ZERO,
+            most_apps: 3,
+        }
+    }
+}
+
+impl Default for Sms {
+    fn default() -> Self {
+        Self {
+            gateway: SmsGateway::Outbox,
+            account: None,
+            token: None,
+            sender: None,
+            domain: "localhost".to_owned(),
+            name: "e-ID".to_owned(),
+            app_hashes: Vec::new(),
+            most_per_address: 30,
+            most_in_all: 5000,
+        }
+    }
+}
+
+impl Activation {
+    pub(super) fn check(&self) -> Result<(), Bad> {
+        if let Some(url) = &self.database_url {
+            let is_postgres = url.expose().starts_with("postgres://") || url.expose().starts_with("postgresql://");
+            Bad::unless(is_postgres, "activation.database_url", "must begin with postgres:// or postgresql://")?;
+        }
+        let connections = (2..=1000).contains(&self.database_connections);
+        Bad::unless(connections, "activation.database_connections", "must be from 2 to 1000")?;
+        if let Some(url) = &self.public_url {
+            let is_origin = Url::parse(url).is_ok_and(|url| {
+                matches!(url.scheme(), "https" | "http") && url.has_host() && url.path() == "/" && url.query().is_none()
+            });
+            Bad::unless(is_origin, "activation.public_url", "must be an address without a path: https://api.example")?;
+        }
+        Bad::unless(
+            !self.enrolment_audience.is_empty(),
+            "activation.enrolment_audience",
+            "must not be empty: tokens for other services would be taken",
+        )?;
+        let lifetime = (Duration::from_mins(1)..=MOST_TIME).contains(&self.lifetime);
+        Bad::unless(lifetime, "activation.lifetime", "must be from 1m to 7days")?;
+        Bad::unless(self.copy_wait <= MOST_TIME, "activation.copy_wait", "must be at most 7days")?;
+        Bad::unless((1..=100).contains(&self.most_apps), "activation.most_apps", "must be from 1 to 100")
+    }
+
+    /// What an operator should know although nothing is wrong.
+    pub(super) fn warning(&self, redis: &super::Redis) -> Option<String> {
+        let is_split = self.enabled && self.database_url.is_none() && !redis.url.is_empty();
+        is_split.then(|| {
+            "redis.url makes this one node of several, and each has a registry of its own: set activation.database_url, \
+             or activation.enabled = false"
+                .to_owned()
+        })
+    }
+}
+
+impl Sms {
+    pub(super) fn check(&self) -> Result<(), Bad> {
+        let needs = match self.gateway {
+            SmsGateway::Outbox => &[][..],
+            SmsGateway::Gatewayapi => &[("sms.token", self.token.is_some()), ("sms.sender", self.sender.is_some())],
+            SmsGateway::Twilio => &[
+                ("sms.token", self.token.is_some()),
+                ("sms.sender", self.sender.is_some()),
+                ("sms.account", self.account.is_some()),
+            ],
+        };
+        if let Some((key, _)) = needs.iter().find(|(_, is_set)| !is_set) {
+            return Err(Bad::new(key, "is needed with this sms.gateway"));
+        }
+        Bad::unless(self.most_per_address > 0, "sms.most_per_address", "must be at least 1")?;
+        Bad::unless(self.most_in_all > 0, "sms.most_in_all", "must be at least 1")
+    }
+}

@@ -1,0 +1,213 @@
+//! Activation over HTTP, against the real binary: both ways, what is refused, and a process that is killed again and
+//! again. The registry is a file, or a real PostgreSQL.
+
+mod killed;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod story;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{Signature, SigningKey};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use crate::support::relay::Relay;
+
+/// A service's folder, and the proofing system's key.
+pub(crate) struct Place {
+    folder: TempDir,
+    proofing: SigningKey,
+    database: Option<String>,
+    numbers: AtomicU32,
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_slice(&rand::random::<[u8; 32]>()).unwrap()
+}
+
+fn coordinates(key: &SigningKey) -> (String, String) {
+    let point = key.verifying_key().to_sec1_point(false);
+    let coordinate = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&point.as_bytes()[range]);
+    (coordinate(1..33), coordinate(33..65))
+}
+
+fn jwk(key: &SigningKey) -> Value {
+    let (x, y) = coordinates(key);
+    json!({"kty": "EC", "crv": "P-256", "x": x, "y": y})
+}
+
+fn jws(header: &Value, claims: &Value, key: &SigningKey) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(header), part(claims));
+    let signature: Signature = key.sign(message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+impl Place {
+    pub(crate) fn new(database: Option<String>) -> Self {
+        let (folder, proofing) = (TempDir::new().unwrap(), key());
+        std::fs::write(folder.path().join("jwks.json"), json!({"keys": [jwk(&proofing)]}).to_string()).unwrap();
+        Self { folder, proofing, database, numbers: AtomicU32::new(0) }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts the service, on a free port or this one.
+    pub(crate) fn start(&self, port: u16) -> Relay {
+        let mut settings = vec![
+            "activation.enabled=true".to_owned(),
+            format!("server.listen=127.0.0.1:{port}"),
+            format!("activation.data_directory={}", self.data().display()),
+            format!("activation.enrolment_jwks_file={}", self.folder.path().join("jwks.json").display()),
+            "sms.most_per_address=100000".to_owned(),
+            "sms.most_in_all=100000".to_owned(),
+        ];
+        settings.extend(self.database.iter().map(|url| format!("activation.database_url={url}")));
+        Relay::start(&settings.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// What the administration shows.
+    fn admin_token(&self) -> String {
+        std::fs::read_to_string(self.data().join("admin.token")).unwrap().trim().to_owned()
+    }
+
+    /// A user ID and a phone number that nobody has.
+    fn person(&self) -> (String, String) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        (format!("person{number:05}"), format!("+4520{number:06}"))
+    }
+
+    fn token(&self, user: &str) -> String {
+        let jti: u64 = rand::random();
+        let claims = json!({"sub": user, "aud": "handoff-activation", "exp": seconds() + 600, "jti": jti.to_string()});
+        jws(&json!({"alg": "ES256"}), &claims, &self.proofing)
+    }
+
+    /// Where the database is, for whoever looks into it directly.
+    fn database_url(&self) -> String {
+        let file = || format!("sqlite://{}", self.data().join("registry.sqlite").display());
+        self.database.clone().unwrap_or_else(file)
+    }
+}
+
+/// A phone with a key, and the service that it talks to.
+pub(crate) struct Phone {
+    key: SigningKey,
+    client: Client,
+    address: SocketAddr,
+}
+
+impl Phone {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { key: key(), client: Client::new(), address }
+    }
+
+    fn thumbprint(&self) -> String {
+        let (x, y) = coordinates(&self.key);
+        let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
+        URL_SAFE_NO_PAD.encode(Sha256::digest(jwk))
+    }
+
+    fn proof(&self, method: &str, path: &str) -> String {
+        let jti: u64 = rand::random();
+        let claims = json!({"htm": method, "htu": format!("http://{}{path}", self.address), "iat": seconds(),
+                            "jti": jti.to_string()});
+        jws(&json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk(&self.key)}), &claims, &self.key)
+    }
+
+    /// A request with a new proof; `Err` if there was no answer.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(StatusCode, Value), reqwest::Error> {
+        let proof = self.proof(method.as_str(), path);
+        self.ask_with(&proof, method, path, body).await
+    }
+
+    async fn ask_with(
+        &self,
+        proof: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(StatusCode, Value), reqwest::Error> {
+        let request = self.client.request(method, format!("http://{}{path}", self.address)).header("DPoP", proof);
+        let request = if let Some(body) = body { request.json(&body) } else { request };
+        let response = request.send().await?;
+        let status = response.status();
+        let bytes = response.bytes().await?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    }
+
+    async fn administer(&self, token: &str, path: &str, body: Value) -> Result<(StatusCode, Value), reqwest::Error> {
+        let method = if path.ends_with("erase") { Method::POST } else { Method::PUT };
+        let request = self.client.request(method, format!("http://{}{path}", self.address)).bearer_auth(token);
+        let response = request.json(&body).send().await?;
+        let status = response.status();
+        let bytes = response.bytes().await?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    }
+
+    /// The PIN of the newest SMS to this number.
+    async fn pin(&self, number: &str) -> Result<Option<String>, reqwest::Error> {
+        let page = self.client.get(format!("http://{}/dev/outbox", self.address)).send().await?.text().await?;
+        let Some((_, message)) = page.split_once(number) else { return Ok(None) };
+        let (_, code) = message.split_once("@localhost #").unwrap();
+        Ok(Some(code[..8].to_owned()))
+    }
+
+    /// Takes the step that is due; the answer is the activation or a problem.
+    async fn step(&self, view: &Value, user: &str, number: &str) -> Result<(StatusCode, Value), reqwest::Error> {
+        let path = |step: &str| format!("/v1/activations/{}/{step}", view["id"].as_str().unwrap());
+        let put = async |step: &str, body: Value| self.ask(Method::PUT, &path(step), Some(body)).await;
+        match view["due"].as_str().unwrap() {
+            "user_id" => put("user-id", json!({"user_id": user})).await,
+            "temporary_pin" => match (view["has_pin"].as_bool().unwrap(), self.pin(number).await?) {
+                (true, Some(pin)) => put("temporary-pin", json!({"pin": pin})).await,
+                _ => self.ask(Method::POST, &path("temporary-pin-sms"), Some(json!({}))).await,
+            },
+            "personal_pin" => self.personal_pin(view, &path("personal-pin-request"), &path("personal-pin")).await,
+            "biometrics" => put("biometrics", json!({"enabled": true})).await,
+            "notifications" => put("notifications", json!({"push_token": null})).await,
+            other => panic!("nothing can be done in {other}"),
+        }
+    }
+
+    async fn personal_pin(
+        &self,
+        view: &Value,
+        first: &str,
+        second: &str,
+    ) -> Result<(StatusCode, Value), reqwest::Error> {
+        use handoff_relay::activation::ids::AppId;
+        use handoff_relay::opaque::client::Registration;
+        let app: AppId = view["app"].as_str().unwrap().parse().unwrap();
+        let (registration, request) = Registration::start(b"471108", &mut rand::rng()).unwrap();
+        let message = |bytes: &[u8]| Some(json!({"message": URL_SAFE_NO_PAD.encode(bytes)}));
+        let (status, answer) = self.ask(Method::POST, first, message(&request)).await?;
+        if status != 200 {
+            return Ok((status, answer));
+        }
+        let response = URL_SAFE_NO_PAD.decode(answer["message"].as_str().unwrap()).unwrap();
+        let (setup, response) = response.split_first_chunk::<8>().unwrap();
+        let upload = registration.finish(app.as_bytes(), response.try_into().unwrap(), &mut rand::rng()).unwrap();
+        self.ask(Method::PUT, second, message(&[&setup[..], &upload].concat())).await
+    }
+}
