@@ -12,8 +12,10 @@ use crate::activation::grant::{EnrolmentSettings, EnrolmentVerifier};
 use crate::activation::http::Http;
 use crate::activation::https;
 use crate::activation::keys::Keys;
+use crate::activation::notify::{Notifier, NotifySettings};
 use crate::activation::registry::{Location, Registry, Sealer};
 use crate::activation::service::{Environment, Parts, Service, ServiceSettings};
+use crate::activation::signature::SigningKey;
 use crate::activation::sms::gateway::SmsGateway;
 use crate::activation::sms::http::{HttpGateway, HttpGatewaySettings};
 use crate::activation::sms::outbox::Outbox;
@@ -64,6 +66,7 @@ impl Activation {
             enrolment: enrolment(settings)?,
             personal_pin: keys.personal_pin,
             sms: Arc::clone(&sms),
+            notifier: notifier(settings)?,
             texts: texts(&settings.sms)?,
             environment: Environment { clock: Arc::new(wall), rng: rand::rng },
         };
@@ -128,6 +131,16 @@ fn http_gateway(sms: &Sms) -> Result<Arc<dyn SmsGateway>, StartError> {
     let client = https::client(None).map_err(|_| StartError::Activation("the HTTP client cannot be built"))?;
     let gateway = HttpGateway::new(settings, client);
     Ok(Arc::new(gateway.map_err(|_| StartError::Activation("sms.token or sms.account cannot stand in a request"))?))
+}
+
+fn notifier(settings: &Settings) -> Result<Option<Arc<Notifier>>, StartError> {
+    let section = &settings.activation;
+    let (Some(address), Some(key)) = (&section.webhook_url, &section.webhook_key) else { return Ok(None) };
+    let client = https::client(None).map_err(|_| StartError::Activation("the HTTP client cannot be built"))?;
+    let settings = NotifySettings::new(address.clone(), SigningKey::new(*key.expose()));
+    let notifier = Notifier::new(settings, client, wall);
+    let bad = |_| StartError::Activation("activation.webhook_url must be https, or http to a loopback address");
+    Ok(Some(Arc::new(notifier.map_err(bad)?)))
 }
 
 fn texts(sms: &Sms) -> Result<SmsTexts, StartError> {

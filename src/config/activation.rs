@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Bad, SecretText};
+use super::{Bad, SecretKey, SecretText};
 
 /// Longest time for one activation, and longest wait of a copy.
 const MOST_TIME: Duration = Duration::from_hours(24 * 7);
@@ -39,6 +39,10 @@ pub struct Activation {
     pub copy_wait: Duration,
     /// Active apps of one user.
     pub most_apps: u32,
+    /// Who pushes events to phones.
+    pub webhook_url: Option<String>,
+    /// What events are signed with.
+    pub webhook_key: Option<SecretKey>,
 }
 
 /// The SMS with temporary PINs.
@@ -92,6 +96,8 @@ impl Default for Activation {
             lifetime: Duration::from_mins(30),
             copy_wait: Duration::ZERO,
             most_apps: 3,
+            webhook_url: None,
+            webhook_key: None,
         }
     }
 }
@@ -134,7 +140,12 @@ impl Activation {
         let lifetime = (Duration::from_mins(1)..=MOST_TIME).contains(&self.lifetime);
         Bad::unless(lifetime, "activation.lifetime", "must be from 1m to 7days")?;
         Bad::unless(self.copy_wait <= MOST_TIME, "activation.copy_wait", "must be at most 7days")?;
-        Bad::unless((1..=100).contains(&self.most_apps), "activation.most_apps", "must be from 1 to 100")
+        Bad::unless((1..=100).contains(&self.most_apps), "activation.most_apps", "must be from 1 to 100")?;
+        Bad::unless(
+            self.webhook_url.is_some() == self.webhook_key.is_some(),
+            "activation.webhook_key",
+            "is needed with activation.webhook_url, and has no effect without",
+        )
     }
 
     /// What an operator should know although nothing is wrong.

@@ -84,6 +84,8 @@ pub(super) const KEYS: &[Key] = &[
     one("activation.lifetime", "a time such as 30m, from 1m to 7days"),
     one("activation.copy_wait", "a time such as 1h, at most 7days"),
     one("activation.most_apps", "a number from 1 to 100"),
+    one("activation.webhook_url", "an address that begins with https://"),
+    secret("activation.webhook_key", "32 random bytes in unpadded base64url, 43 characters"),
     one("sms.gateway", "outbox, gatewayapi or twilio"),
     one("sms.account", "a text, the account's id"),
     secret("sms.token", "a text"),

@@ -131,7 +131,7 @@ fn expected(done: usize, step: Act, flow: &Flow) -> Result<Done, Refused> {
         _ if is_past && GOOD.contains(&step) => Ok(Done::Repeated),
         _ if is_past => Err(Refused::DoneOtherwise(due)),
         _ if place == Some(done) => Ok(if done == 5 { Done::Activated } else { Done::Changed }),
-        _ => Err(Refused::NotDue(due)),
+        Act::UserId(_) | Act::Pin(_) | Act::Record(_) | Act::Biometrics(_) | Act::Token(_) => Err(Refused::NotDue(due)),
     }
 }
 

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::{Caller, Service, ServiceError};
 use crate::activation::flow::{Due, Refused, Step};
 use crate::activation::ids::{ActivationId, AppId};
+use crate::activation::notify::EventKind;
 use crate::activation::registry::{Actor, App, AppState, Subject, Tx, What};
 
 /// An app as the user's apps see it.
@@ -110,6 +111,7 @@ impl Service {
     pub async fn delete_app(&self, caller: &Caller, id: AppId) -> Result<(), ServiceError> {
         let mut tx = self.begin(caller).await?;
         let me = self.me(&mut tx, caller).await?;
+        let others = tx.active_apps(me.user).await?;
         let mut app = Self::mine(&mut tx, &me, id).await?;
         app.state = AppState::Deleted;
         app.push_token = None;
@@ -118,7 +120,9 @@ impl Service {
         tx.update_app(&app).await?;
         let who = (Actor::App(me.id), caller.address);
         tx.note(What::AppDeleted, who, (me.user, Subject::App(id)), self.now()).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.tell(EventKind::AppDeleted, &others, &[id, me.id]);
+        Ok(())
     }
 
     /// Ends an activation: the new app its own, or an active app one of the same user.

@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use rand::RngExt as _;
 use rand::rngs::ThreadRng;
+use tracing::warn;
 use zeroize::Zeroizing;
 
 pub use apps::{AppView, Mine, PendingView};
@@ -32,8 +33,10 @@ use super::device_proof::Proof;
 use super::flow::{Due, End, Step, Way};
 use super::grant::EnrolmentVerifier;
 use super::ids::{ActivationId, AppId, UserKey};
+use super::notify::{Event, EventKind, Notifier};
 use super::personal_pin::PinServer;
-use super::registry::{ActivationRow, Actor, AppState, Registry, RegistryError, Subject, Tx, User, What};
+use super::registry::{ActivationRow, Actor, App, AppState, Registry, RegistryError, Subject, Tx, User, What};
+use super::sms::gateway::IdempotencyKey;
 use super::sms::sender::SmsSender;
 use super::sms::text::SmsTexts;
 use super::temporary_pin::send_rules::SendRules;
@@ -83,6 +86,8 @@ pub struct Parts {
     pub personal_pin: PinServer,
     /// Sends the SMS.
     pub sms: Arc<SmsSender>,
+    /// Tells the user's other apps what happened, if anybody pushes.
+    pub notifier: Option<Arc<Notifier>>,
     /// What they say.
     pub texts: SmsTexts,
     /// Time and randomness.
@@ -216,6 +221,19 @@ impl Service {
             holder: masked(&user.name),
             number_ends: Zeroizing::new(user.phone.last_two().to_owned()),
             has_pin: row.flow.has_pin(now),
+        }
+    }
+
+    /// Tells these apps, but for those that it is about; after the commit. What does not fit the queue is counted there.
+    fn tell(&self, kind: EventKind, apps: &[App], but: &[AppId]) {
+        let Some(notifier) = &self.parts.notifier else { return };
+        for app in apps.iter().filter(|app| !but.contains(&app.id)) {
+            if let Some(push_token) = app.push_token.clone() {
+                let id = IdempotencyKey::from_random(self.random());
+                if notifier.dispatch(Event { id, kind, app: app.id, push_token }, |_| {}).is_err() {
+                    warn!("an app is not told of an event: too many notifications are under way");
+                }
+            }
         }
     }
 

@@ -3,9 +3,10 @@
 use zeroize::Zeroizing;
 
 use super::{Caller, Service, ServiceError, View};
-use crate::activation::flow::{Flow, Way};
+use crate::activation::flow::{Due, Flow, Way};
 use crate::activation::grant::{BadGrant, EnrolmentToken, Signer, UnverifiedGrant};
 use crate::activation::ids::{ActivationId, AppId, Thumbprint, UserKey};
+use crate::activation::notify::EventKind;
 use crate::activation::registry::{ActivationRow, Actor, AppState, Subject, Tag, Tx, User, What};
 
 /// What lets it begin.
@@ -64,7 +65,8 @@ impl Service {
             return Err(ServiceError::DeviceKeyUsed);
         }
         let permit = self.permit(&mut tx, device, start).await?;
-        if tx.active_apps(permit.user.key).await?.len() >= self.most_apps() {
+        let others = tx.active_apps(permit.user.key).await?;
+        if others.len() >= self.most_apps() {
             return Err(ServiceError::TooManyApps);
         }
         let row = ActivationRow {
@@ -86,7 +88,11 @@ impl Service {
         let who = (Actor::NewApp, caller.address);
         tx.note(What::ActivationStarted, who, (row.user, Subject::Activation(row.id)), now).await?;
         tx.commit().await?;
-        Ok(self.view(&row, &permit.user))
+        let view = self.view(&row, &permit.user);
+        if view.due == Due::Waiting {
+            self.tell(EventKind::CopyWaiting, &others, &[]);
+        }
+        Ok(view)
     }
 
     /// The first answer was lost on the way: what was used then must be what is shown now.

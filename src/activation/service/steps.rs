@@ -2,17 +2,20 @@
 
 use std::time::SystemTime;
 
+use metrics::counter;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{Caller, Service, ServiceError, View};
 use crate::activation::flow::{Done, Due, Refused, Step};
 use crate::activation::ids::{ActivationId, UserId};
+use crate::activation::notify::EventKind;
 use crate::activation::registry::{ActivationRow, Actor, App, AppState, RegistryError, Subject, Tx, User, What};
 use crate::activation::sms::gateway::{IdempotencyKey, SmsMessage};
 use crate::activation::sms::text::{AppHash, Language, SmsText};
 use crate::activation::temporary_pin::send_rules::{Request, SendRefused};
-use crate::activation::temporary_pin::{Binding, LIFETIME, SentPin, TemporaryPin};
+use crate::activation::temporary_pin::{Binding, LIFETIME, SentPin, TemporaryPin, Try};
+use crate::telemetry;
 
 /// How the SMS is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +69,16 @@ impl Service {
         let (user_key, activation) = (*row.user.as_bytes(), *row.id.as_bytes());
         let binding = Binding { user: &user_key, activation: &activation, purpose: row.flow.way().purpose() };
         let step = Step::TemporaryPin { typed, binding, key: &self.parts.pin_key };
-        self.step(tx, caller, (row, user), step, What::PinRight).await
+        let end = self.step(tx, caller, (row, user), step, What::PinRight).await;
+        let outcome = match &end {
+            Ok(_) => Try::Right.label(),
+            Err(ServiceError::Step(Refused::WrongPin { left })) => Try::Wrong { left: *left }.label(),
+            Err(ServiceError::Step(Refused::PinExpired)) => Try::Expired.label(),
+            Err(ServiceError::Step(Refused::PinUsedUp)) => Try::UsedUp.label(),
+            Err(_) => return end,
+        };
+        counter!(telemetry::TEMPORARY_PIN_TRIES, "outcome" => outcome).increment(1);
+        end
     }
 
     /// An SMS with a temporary PIN is wanted. Where it must not be sent, the answer is the same.
@@ -85,6 +97,9 @@ impl Service {
         let user = self.user_of(&mut tx, row.user).await?;
         let (pin, mut sent, text) = self.new_pin(&row, request, now)?;
         let refused = self.send_refusal(&mut tx, caller, &user, now).await?;
+        if let Some(refused) = refused {
+            counter!(telemetry::SMS_REFUSED, "rule" => refused.label()).increment(1);
+        }
         let is_withheld = refused == Some(SendRefused::NumberTooNew);
         if is_withheld {
             sent = SentPin::decoy(&mut (self.parts.environment.rng)(), now);
@@ -189,6 +204,7 @@ impl Service {
     ) -> Result<View, ServiceError> {
         let now = self.now();
         let before = row.clone();
+        let mut others = Vec::new();
         match row.flow.handle(step, now) {
             Ok(Done::Repeated) => {}
             Ok(Done::Changed) => {
@@ -196,22 +212,25 @@ impl Service {
                 let on = (row.user, Subject::Activation(row.id));
                 tx.note(what, (Actor::NewApp, caller.address), on, now).await?;
             }
-            Ok(Done::Activated) => self.activate(&mut tx, caller, &row, now).await?,
+            Ok(Done::Activated) => others = self.activate(&mut tx, caller, &row, now).await?,
             Err(refused) => return self.refuse(tx, caller, (&before, &row), refused).await,
         }
         tx.commit().await?;
+        self.tell(EventKind::AppActivated, &others, &[]);
         Ok(self.view(&row, &user))
     }
 
-    /// The app and the end of its activation are one transaction. The user is locked, so the count is exact.
+    /// The app and the end of its activation are one transaction. The user is locked, so the count is exact. Gives
+    /// the user's other apps.
     async fn activate(
         &self,
         tx: &mut Tx,
         caller: &Caller,
         row: &ActivationRow,
         now: SystemTime,
-    ) -> Result<(), ServiceError> {
-        if tx.active_apps(row.user).await?.len() >= self.most_apps() {
+    ) -> Result<Vec<App>, ServiceError> {
+        let others = tx.active_apps(row.user).await?;
+        if others.len() >= self.most_apps() {
             return Err(ServiceError::TooManyApps);
         }
         let choices = row.flow.choices().ok_or(RegistryError::Corrupt("activation"))?;
@@ -232,7 +251,8 @@ impl Service {
         tx.insert_app(&app).await?;
         tx.update_activation(row, now).await?;
         let who = (Actor::NewApp, caller.address);
-        Ok(tx.note(What::AppActivated, who, (row.user, Subject::App(row.app)), now).await?)
+        tx.note(What::AppActivated, who, (row.user, Subject::App(row.app)), now).await?;
+        Ok(others)
     }
 
     /// A refused step may have been counted, or have ended the activation: that is committed before it is answered.

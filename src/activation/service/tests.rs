@@ -80,6 +80,7 @@ impl Rig {
             leeway: Duration::from_secs(30),
         };
         let outbox = Arc::new(Outbox::default());
+        let gateway: Arc<dyn crate::activation::sms::gateway::SmsGateway> = outbox.clone();
         let clock = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_secs(START)));
         let now = Arc::clone(&clock);
         let parts = Parts {
@@ -87,7 +88,8 @@ impl Rig {
             pin_key: HashKey::new([2; 32]),
             enrolment: Some(EnrolmentVerifier::load(enrolment).unwrap()),
             personal_pin: PinServer::random(&mut rand::rng()),
-            sms: Arc::new(SmsSender::new(vec![Arc::clone(&outbox) as _], SenderSettings::default())),
+            sms: Arc::new(SmsSender::new(vec![gateway], SenderSettings::default())),
+            notifier: None,
             texts: SmsTexts::new("eid.example", "e-ID", vec![]).unwrap(),
             environment: Environment { clock: Arc::new(move || *now.lock().unwrap()), rng: rand::rng },
         };

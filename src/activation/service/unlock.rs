@@ -7,15 +7,18 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use metrics::counter;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Caller, Service, ServiceError};
 use crate::activation::flow::{from_millis, to_millis};
 use crate::activation::ids::AppId;
-use crate::activation::personal_pin::lock::Tries;
+use crate::activation::notify::EventKind;
+use crate::activation::personal_pin::lock::{Locked, Tries};
 use crate::activation::personal_pin::{PinError, PinRecord};
 use crate::activation::registry::{Actor, App, RegistryError, Subject, Tx, What};
+use crate::telemetry;
 
 /// What is kept of an app's tries, and of a login between its steps.
 #[derive(Default, Serialize, Deserialize)]
@@ -57,6 +60,8 @@ impl Service {
         let tries = match before.begin(now) {
             Ok(tries) => tries,
             Err(locked) => {
+                let outcome = if locked == Locked::ForGood { "locked" } else { "waiting" };
+                counter!(telemetry::PIN_LOGINS, "outcome" => outcome).increment(1);
                 // The proof is used up; nothing else has happened.
                 tx.commit().await?;
                 return Err(ServiceError::Locked(locked));
@@ -71,7 +76,10 @@ impl Service {
         if tries.is_locked_for_good() {
             note(&mut tx, caller, &app, What::AppLocked, now).await?;
         }
+        let others = if tries.is_alarming() { tx.active_apps(app.user).await? } else { Vec::new() };
         tx.commit().await?;
+        counter!(telemetry::PIN_LOGINS, "outcome" => "answered").increment(1);
+        self.tell(EventKind::TooManyTries, &others, &[id]);
         Ok(begun.ke2.to_vec())
     }
 
@@ -94,6 +102,8 @@ impl Service {
             note(&mut tx, caller, &app, What::AppUnlocked, now).await?;
         }
         tx.commit().await?;
+        let outcome = if end.is_ok() { "right" } else { "wrong" };
+        counter!(telemetry::PIN_LOGINS, "outcome" => outcome).increment(1);
         Ok(end?.must_renew)
     }
 

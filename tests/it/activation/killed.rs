@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rand::RngExt as _;
 use sqlx::Row as _;
 
@@ -36,7 +37,7 @@ async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, reqwest::Error>) ->
 }
 
 /// One person after the other, until it is over. Returns how many apps were active in the end.
-async fn activate_again_and_again(place: Arc<Place>, address: SocketAddr, over: Arc<AtomicBool>) -> usize {
+async fn activate_again_and_again(place: &Place, address: SocketAddr, over: &AtomicBool) -> usize {
     let mut active = 0;
     while !over.load(Ordering::Relaxed) {
         let (user, number) = place.person();
@@ -88,21 +89,22 @@ async fn killed_again_and_again(place: Place) {
     let place = Arc::new(place);
     let mut service = place.start(0);
     let address = service.address();
-    let over = Arc::new(AtomicBool::new(false));
-    let mut people = tokio::task::JoinSet::new();
-    for _ in 0..PEOPLE {
-        people.spawn(activate_again_and_again(Arc::clone(&place), address, Arc::clone(&over)));
-    }
-    for _ in 0..kills {
-        let alive = Duration::from_millis(rand::rng().random_range(50..600));
-        tokio::time::sleep(alive).await;
-        // SIGKILL.
-        drop(service);
-        let place = Arc::clone(&place);
-        service = tokio::task::spawn_blocking(move || place.start(address.port())).await.unwrap();
-    }
-    over.store(true, Ordering::Relaxed);
-    let active: usize = people.join_all().await.into_iter().sum();
+    let over = AtomicBool::new(false);
+    let people = join_all((0..PEOPLE).map(|_| activate_again_and_again(&place, address, &over)));
+    let killing = async {
+        for _ in 0..kills {
+            let alive = Duration::from_millis(rand::rng().random_range(50..600));
+            tokio::time::sleep(alive).await;
+            // SIGKILL.
+            drop(service);
+            let place = Arc::clone(&place);
+            service = tokio::task::spawn_blocking(move || place.start(address.port())).await.unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        service
+    };
+    let (active, service) = tokio::join!(people, killing);
+    let active: usize = active.into_iter().sum();
     drop(service);
     sqlx::any::install_default_drivers();
     let database = sqlx::AnyPool::connect(&place.database_url()).await.unwrap();

@@ -101,9 +101,9 @@ async fn what_is_wrong_has_a_problem_of_its_own() {
     assert_eq!(code(&proof(), huge).await, (400, "bad-body".to_owned()));
     let stranger = json!({"enrolment_token": place.token("stranger"), "name": "a", "model": "b"});
     assert_eq!(code(&proof(), stranger).await, (403, "not-on-file".to_owned()));
-    let used = proof();
-    assert_eq!(code(&used, start.clone()).await, (201, String::new()));
-    assert_eq!(code(&used, start.clone()).await, (401, "proof-replayed".to_owned()));
+    let shown = proof();
+    assert_eq!(code(&shown, start.clone()).await, (201, String::new()));
+    assert_eq!(code(&shown, start.clone()).await, (401, "proof-replayed".to_owned()));
     let thief = Phone::new(service.address());
     let (status, problem) = thief.ask(Method::POST, "/v1/activations", Some(start)).await.unwrap();
     assert_eq!((status.as_u16(), problem["code"].as_str()), (403, Some("grant-used")));
