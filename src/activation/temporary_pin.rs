@@ -324,7 +324,7 @@ mod tests {
         assert!(wrong(Binding { purpose: Purpose::OtherPhone, ..BINDING }, key()));
         assert!(wrong(BINDING, HashKey::new([8; 32])));
         // The boundary between the parts counts as well.
-        assert!(wrong(Binding { user: b"usera", activation: b"ctivation", ..BINDING }, key()));
+        assert!(wrong(Binding { user: b"use", activation: b"ractivation", ..BINDING }, key()));
     }
 
     #[test]
