@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
 use super::{Bad, SecretKey, SecretText};
@@ -16,6 +16,7 @@ const MOST_TIME: Duration = Duration::from_hours(24 * 7);
 #[serde(default, deny_unknown_fields)]
 pub struct Activation {
     /// Whether it is served.
+    #[serde(deserialize_with = "switch")]
     pub enabled: bool,
     /// Where the keys are, and the database file if there is no other database; made at the first start.
     pub data_directory: PathBuf,
@@ -175,5 +176,19 @@ impl Sms {
         }
         Bad::unless(self.most_per_address > 0, "sms.most_per_address", "must be at least 1")?;
         Bad::unless(self.most_in_all > 0, "sms.most_in_all", "must be at least 1")
+    }
+}
+
+/// `true` or `false`, in the file as such and elsewhere as text; no number means either.
+fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Switch(bool),
+        Text(String),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Switch(on) => Ok(on),
+        Written::Text(text) => text.parse().map_err(de::Error::custom),
     }
 }

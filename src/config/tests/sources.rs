@@ -73,7 +73,9 @@ fn an_unknown_key_is_refused_with_the_keys_that_there_are() {
         let error = error_from_file(text);
         assert!(error.starts_with("there is no setting sesion"), "{error}");
         assert!(
-            error.ends_with("the sections are server, session, limits, network, open, redis, drain, log"),
+            error.ends_with(
+                "the sections are server, session, limits, network, open, redis, activation, sms, drain, log"
+            ),
             "{error}"
         );
     }
