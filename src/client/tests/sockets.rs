@@ -182,7 +182,7 @@ async fn hand_over(relays: RelayList, length: usize) {
     old.enter_code(code).await;
     let (old, new) = tokio::join!(old.join(), new.join());
     assert_eq!(old, OldOutcome::Delivered);
-    let NewOutcome::Received { credential: received, confirmed } = new else { panic!("{new:?}") };
+    let NewOutcome::Received { credential: received, confirmed, .. } = new else { panic!("{new:?}") };
     assert!(confirmed && *received == credential(length));
 }
 
