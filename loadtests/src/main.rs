@@ -1,0 +1,2 @@
+//! The load generator of handoff-relay.
+fn main() {}
