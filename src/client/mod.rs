@@ -49,6 +49,7 @@ mod app;
 mod arq;
 mod backoff;
 mod connection;
+mod dial;
 mod driver;
 mod event;
 mod exchange;
@@ -79,7 +80,8 @@ mod tests;
 use std::time::Duration;
 
 pub use app::{EnterCode, Never, NewApp, NewHandle, OldApp, OldHandle, StartError, Transfer};
-pub use connection::{Connector, TlsSetupError};
+pub use connection::{Connector, Socket, TlsSetupError};
+pub use dial::{Dial, Dialing, Transport};
 pub use event::{LinkEvent, NewEvent, OfflineCause, OldEvent};
 pub use link::Step;
 pub use machine::{Machine, Transmit};
