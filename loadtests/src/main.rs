@@ -1,2 +1,27 @@
-//! The load generator of handoff-relay.
-fn main() {}
+//! `handoff-load`: the load generator of handoff-relay. Whole handoffs by the thousand, in an open model.
+
+mod cli;
+mod health;
+mod num;
+mod profile;
+mod report;
+mod results;
+mod run;
+mod scenario;
+mod schedule;
+mod stats;
+mod think;
+mod threshold;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tikv_jemallocator::Jemalloc;
+
+/// As in the relay: its settings are in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+fn main() -> ExitCode {
+    cli::Cli::parse().run()
+}
