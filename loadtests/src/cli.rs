@@ -11,9 +11,10 @@ use clap::{Args, Parser, Subcommand};
 use handoff_relay::client::{Connector, RelayUrl};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::health::Health;
 use crate::report::{live, text};
 use crate::results::{Results, SCHEMA};
-use crate::run::{Options, Run};
+use crate::run::{Crypto, Options, Run};
 use crate::scenario::{BUILT_IN, Scenario};
 
 /// Bad usage: nothing was run, or nothing can be concluded.
@@ -92,6 +93,10 @@ struct RunArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     source_addresses: u64,
 
+    /// Whose cryptography the phones of handoffs use
+    #[arg(long, value_enum, default_value_t = Crypto::Real)]
+    crypto: Crypto,
+
     #[command(flatten)]
     output: Output,
 }
@@ -160,18 +165,19 @@ impl RunArgs {
             rate_scale: self.rate_scale,
             sources: self.source_addresses,
             files: raise_open_files(),
+            crypto: self.crypto,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let started_unix_ms = unix_millis();
         let scenario = Arc::new(scenario);
-        let (recorder, health) = runtime.block_on(watched(Arc::clone(&scenario), options));
+        let (run, started_unix_ms, health) = runtime.block_on(watched(Arc::clone(&scenario), options))?;
+        let recorder = run.recorder();
         let snapshot = recorder.snapshot();
         let results = Results {
             schema: SCHEMA,
             scenario: scenario.name.clone(),
             about: scenario.about.clone(),
             urls: self.urls.clone(),
-            crypto: "real".to_owned(),
+            crypto: self.crypto.label().to_owned(),
             started_unix_ms,
             duration_ms: millis(snapshot.since_start),
             interval_ms: millis(recorder.width()),
@@ -223,9 +229,10 @@ impl Output {
 }
 
 /// Runs, shows, and stops arrivals at the first interruption.
-async fn watched(scenario: Arc<Scenario>, options: Options) -> (Arc<crate::run::Recorder>, crate::health::Health) {
+async fn watched(scenario: Arc<Scenario>, options: Options) -> anyhow::Result<(Run, u64, Health)> {
     let whole = scenario.end();
-    let run = Run::new(scenario, options);
+    let run = Run::new(scenario, options)?;
+    let started_unix_ms = unix_millis();
     let shown = tokio::spawn(live::show(run.clone(), whole));
     let stop = run.stop.clone();
     let interrupted = tokio::spawn(async move {
@@ -236,7 +243,7 @@ async fn watched(scenario: Arc<Scenario>, options: Options) -> (Arc<crate::run::
     let health = run.finish().await;
     shown.abort();
     interrupted.abort();
-    (Arc::clone(run.recorder()), health)
+    Ok((run, started_unix_ms, health))
 }
 
 fn built_in(name: &str) -> Option<&'static str> {

@@ -240,7 +240,7 @@ mod tests {
         let mut stats = GroupStats::new("handoffs", Kind::Handoff);
         for number in 1..=100 {
             stats.start(0);
-            let ending = if number > 98 { Err("expired") } else { Ok(Duration::from_millis(number)) };
+            let ending = if number > 98 { Err("expired") } else { Ok(Some(Duration::from_millis(number))) };
             stats.end(0, ending);
         }
         stats

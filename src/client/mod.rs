@@ -80,6 +80,7 @@ mod tests;
 use std::time::Duration;
 
 pub use app::{EnterCode, Never, NewApp, NewHandle, OldApp, OldHandle, StartError, Transfer};
+pub use backoff::delay as reconnect_delay;
 pub use connection::{Connector, Socket, TlsSetupError};
 pub use dial::{Dial, Dialing, Transport};
 pub use event::{LinkEvent, NewEvent, OfflineCause, OldEvent};

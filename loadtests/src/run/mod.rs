@@ -1,18 +1,22 @@
 //! Runs a scenario: starts every session at its time, waits for the ends, and watches the generator itself.
 
+mod abuse;
 mod handoff;
 mod labels;
 mod lurker;
 mod network;
 mod probe;
 mod recorder;
+mod replay;
 mod session;
 mod shaping;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use handoff_relay::client::{Connector, RelayUrl};
+use handoff_relay::client::{Connector, Dial, RelayUrl};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -20,15 +24,18 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use network::{Network, Usage};
 pub(crate) use probe::{Seen, cores};
 pub(crate) use recorder::{Recorder, Snapshot, now};
+pub(crate) use session::Crypto;
 
 use self::network::Dialer;
 use self::probe::Probe;
 use self::recorder::GroupRecorder;
+use self::replay::Template;
 use self::session::{Around, UNFINISHED};
 use crate::health::Health;
 use crate::profile::Profile;
-use crate::scenario::{Arrivals, Group, Scenario};
+use crate::scenario::{Arrivals, Scenario};
 use crate::schedule::Schedule;
+use crate::think::Think;
 
 /// What a run needs besides its scenario.
 #[derive(Clone, Debug)]
@@ -43,6 +50,16 @@ pub(crate) struct Options {
     pub(crate) sources: u64,
     /// Files that this process may open.
     pub(crate) files: u64,
+    /// What handoffs are made of.
+    pub(crate) crypto: Crypto,
+}
+
+/// A group with everything that its sessions need.
+#[derive(Clone, Debug)]
+struct Prepared {
+    around: Arc<Around>,
+    arrivals: Arrivals,
+    seed: u64,
 }
 
 /// A run, shared by what drives it and what shows it.
@@ -52,16 +69,42 @@ pub(crate) struct Run {
     options: Options,
     recorder: Arc<Recorder>,
     network: Arc<Network>,
+    groups: Vec<Prepared>,
     /// No more arrivals: somebody has interrupted the run.
     pub(crate) stop: CancellationToken,
 }
 
 impl Run {
-    /// A run that begins now, inside a tokio runtime.
-    pub(crate) fn new(scenario: Arc<Scenario>, options: Options) -> Self {
-        let recorder = Recorder::new(&scenario, now());
+    /// Prepares what can be prepared, and then begins: the clock runs from here on. Inside a tokio runtime.
+    pub(crate) fn new(scenario: Arc<Scenario>, options: Options) -> anyhow::Result<Self> {
         let network = Network::new(options.sources);
-        Self { scenario, options, recorder, network, stop: CancellationToken::new() }
+        let mut rng = StdRng::seed_from_u64(scenario.seed);
+        let templates = scenario
+            .groups
+            .iter()
+            .map(|group| Ok(Arc::new(Template::record(scenario.relay, group.phone.credential, &mut rng)?)));
+        let templates = templates.collect::<anyhow::Result<Vec<_>>>()?;
+        let recorder = Recorder::new(&scenario, now());
+        let groups = scenario.groups.iter().zip(templates).enumerate();
+        let groups = groups.map(|(number, (group, template))| {
+            let seed = scenario.seed ^ u64::try_from(number).unwrap_or_default().rotate_left(32);
+            let dialer = Arc::new(Dialer::new(Arc::clone(&network), group.phone.network, seed));
+            let around = Around {
+                recorder: GroupRecorder::new(Arc::clone(&recorder), number),
+                kind: group.kind,
+                relay: scenario.relay,
+                phone: group.phone,
+                attacks: group.attacks,
+                urls: options.urls.clone().into(),
+                connector: options.connector.clone().dialing(Arc::clone(&dialer) as Arc<dyn Dial>),
+                dialer,
+                template,
+                crypto: options.crypto,
+            };
+            Prepared { around: Arc::new(around), arrivals: group.arrivals.clone(), seed }
+        });
+        let groups = groups.collect();
+        Ok(Self { scenario, options, recorder, network, groups, stop: CancellationToken::new() })
     }
 
     pub(crate) fn recorder(&self) -> &Arc<Recorder> {
@@ -76,8 +119,8 @@ impl Run {
     pub(crate) async fn finish(&self) -> Health {
         let probe = Probe::start();
         let mut groups = JoinSet::new();
-        for (number, group) in self.scenario.groups.iter().enumerate() {
-            groups.spawn(self.clone().run_group(number, group.clone()));
+        for group in &self.groups {
+            groups.spawn(self.clone().run_group(group.clone()));
         }
         let cuts = tokio::spawn(self.clone().cut());
         groups.join_all().await;
@@ -97,20 +140,10 @@ impl Run {
         }
     }
 
-    async fn run_group(self, number: usize, group: Group) {
-        let seed = self.scenario.seed ^ u64::try_from(number).unwrap_or_default().rotate_left(32);
-        let dialer = Dialer::new(Arc::clone(&self.network), group.phone.network, seed);
-        let around = Arc::new(Around {
-            recorder: GroupRecorder::new(Arc::clone(&self.recorder), number),
-            kind: group.kind,
-            relay: self.scenario.relay,
-            phone: group.phone,
-            attacks: group.attacks,
-            urls: self.options.urls.clone().into(),
-            connector: self.options.connector.clone().dialing(Arc::new(dialer)),
-        });
+    async fn run_group(self, group: Prepared) {
+        let Prepared { around, arrivals, seed } = group;
         let mut sessions = JoinSet::new();
-        match &group.arrivals {
+        match &arrivals {
             Arrivals::Open { spacing, stages, after } => {
                 let profile = Profile::new(stages, self.options.rate_scale);
                 let schedule = Schedule::new(profile, *spacing, seed).map(|at| at.saturating_add(after.0));
@@ -149,9 +182,8 @@ impl Run {
     }
 
     /// The closed model: one user after another session, until the time is over.
-    async fn live(self, around: &Around, seed: u64, lasting: Duration, pause: crate::think::Think) {
-        use rand::SeedableRng as _;
-        let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    async fn live(self, around: &Around, seed: u64, lasting: Duration, pause: Think) {
+        let mut rng = StdRng::seed_from_u64(seed);
         let end = self.at(lasting);
         for seed in seeds(seed) {
             if now() >= end || self.stop.is_cancelled() {

@@ -87,8 +87,8 @@ impl GroupRecorder {
         self.recorder.with(self.group, |stats| stats.start(interval));
     }
 
-    /// A session has ended.
-    pub(crate) fn end(&self, ending: Result<Duration, &str>) {
+    /// A session has ended; `Ok(None)` if its time says nothing.
+    pub(crate) fn end(&self, ending: Result<Option<Duration>, &str>) {
         let interval = self.recorder.interval(now());
         self.recorder.with(self.group, |stats| stats.end(interval, ending));
     }

@@ -9,8 +9,10 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 
+use super::network::Dialer;
 use super::recorder::{GroupRecorder, now};
-use super::{handoff, labels, lurker};
+use super::replay::{self, Template};
+use super::{abuse, handoff, labels, lurker};
 use crate::scenario::{Attacks, Kind, Phone, RelaySettings};
 use crate::stats::Phase;
 
@@ -27,6 +29,29 @@ pub(super) struct Around {
     pub(super) attacks: Attacks,
     pub(super) urls: Arc<[RelayUrl]>,
     pub(super) connector: Connector,
+    pub(super) dialer: Arc<Dialer>,
+    /// What is said without cryptography, by attackers and in replayed handoffs.
+    pub(super) template: Arc<Template>,
+    pub(super) crypto: Crypto,
+}
+
+/// Whose cryptography the phones of handoffs use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Crypto {
+    /// The client library's, in every session
+    Real,
+    /// None during the run: all sessions send the frames of a channel that was prepared before it
+    Replay,
+}
+
+impl Crypto {
+    /// Its name in reports.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Real => "real",
+            Self::Replay => "replay",
+        }
+    }
 }
 
 impl Around {
@@ -34,10 +59,11 @@ impl Around {
     pub(super) async fn run(&self, due: Instant, seed: u64) {
         self.recorder.start(due);
         let rng = StdRng::seed_from_u64(seed);
-        let ending = match self.kind {
-            Kind::Handoff => handoff::run(self, due, rng).await,
-            Kind::Lurker => lurker::run(self, due, rng).await,
-            Kind::Abuse => Err("not yet".to_owned()),
+        let ending = match (self.kind, self.crypto) {
+            (Kind::Handoff, Crypto::Real) => handoff::run(self, due, rng).await.map(Some),
+            (Kind::Handoff, Crypto::Replay) => replay::run(self, &self.template, due, rng).await.map(Some),
+            (Kind::Lurker, _) => lurker::run(self, due, rng).await.map(Some),
+            (Kind::Abuse, _) => abuse::run(self, due, rng).await,
         };
         self.recorder.end(ending.as_ref().map(|took| *took).map_err(String::as_str));
     }

@@ -73,15 +73,19 @@ impl GroupStats {
         self.with_bucket(interval, |bucket| bucket.started = bucket.started.saturating_add(1));
     }
 
-    /// A session ends in this interval, after so long or for such a reason.
-    pub(crate) fn end(&mut self, interval: usize, ending: Result<Duration, &str>) {
+    /// A session ends in this interval, after so long (`None`: its time says nothing) or for such a reason.
+    pub(crate) fn end(&mut self, interval: usize, ending: Result<Option<Duration>, &str>) {
         match ending {
             Ok(total) => {
                 self.with_bucket(interval, |bucket| {
                     bucket.completed = bucket.completed.saturating_add(1);
-                    bucket.total.record(total);
+                    if let Some(total) = total {
+                        bucket.total.record(total);
+                    }
                 });
-                self.time(self.main_phase(), total);
+                if let Some(total) = total {
+                    self.time(self.main_phase(), total);
+                }
             }
             Err(reason) => {
                 self.with_bucket(interval, |bucket| bucket.failed = bucket.failed.saturating_add(1));
