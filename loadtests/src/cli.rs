@@ -12,7 +12,7 @@ use handoff_relay::client::{Connector, RelayUrl};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::health::Health;
-use crate::report::{live, text};
+use crate::report::{html, live, text};
 use crate::results::{Results, SCHEMA};
 use crate::run::{Crypto, Options, Run};
 use crate::scenario::{BUILT_IN, Scenario};
@@ -106,6 +106,10 @@ struct Output {
     /// Write the results for machines, and for `merge`
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Write a report with plots, one file that needs no other
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Merge the results of generators that ran at the same time
@@ -223,6 +227,9 @@ impl Output {
         print(text::summary(results).trim_end());
         if let Some(file) = &self.json {
             write(file, &serde_json::to_string_pretty(results)?)?;
+        }
+        if let Some(file) = &self.html {
+            write(file, &html::page(results))?;
         }
         Ok(results.verdict.exit_code())
     }

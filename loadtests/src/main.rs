@@ -1,5 +1,19 @@
 //! `handoff-load`: the load generator of handoff-relay. Whole handoffs by the thousand, in an open model.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::cast_precision_loss,
+        clippy::items_after_statements,
+        clippy::manual_midpoint,
+        clippy::type_complexity,
+        clippy::unchecked_time_subtraction,
+        reason = "a test that overflows is a failed test"
+    )
+)]
+
 mod cli;
 mod health;
 mod num;

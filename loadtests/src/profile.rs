@@ -68,19 +68,9 @@ impl Profile {
         }
     }
 
-    /// From the first arrival that may be to the last.
-    pub(crate) fn duration(&self) -> Duration {
-        seconds(self.0.iter().map(|piece| piece.seconds).sum())
-    }
-
     /// How many arrive in all, on average.
     pub(crate) fn arrivals(&self) -> f64 {
         self.0.iter().map(|piece| piece.arrivals()).sum()
-    }
-
-    /// The highest rate.
-    pub(crate) fn peak(&self) -> f64 {
-        self.0.iter().map(|piece| piece.from.max(piece.to)).fold(0.0, f64::max)
     }
 
     /// When so many have arrived; `None` if never.

@@ -249,3 +249,112 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::run::{Seen, Usage};
+    use crate::scenario::{GeneratorLimits, Kind};
+    use crate::stats::{Latency, Phase};
+
+    const START: u64 = 1_700_000_000_000;
+
+    /// What a generator saw that completed a hundred handoffs, each `factor` times as slow as in the first.
+    pub(crate) fn results(factor: u64) -> Results {
+        let mut group = GroupStats::new("handoffs", Kind::Handoff);
+        for number in 1..=100 {
+            group.start(0);
+            group.end(1, Ok(Some(Duration::from_millis(number * factor))));
+        }
+        let health =
+            Health::new(GeneratorLimits::default(), Seen::default(), Latency::new(), Usage::default(), 1024, false);
+        Results {
+            schema: SCHEMA,
+            scenario: "test".to_owned(),
+            about: "nothing".to_owned(),
+            urls: vec!["ws://127.0.0.1:1".to_owned()],
+            crypto: "real".to_owned(),
+            started_unix_ms: START,
+            duration_ms: 2000,
+            interval_ms: 1000,
+            thresholds: vec!["handoffs.total.p99 < 150ms".to_owned(), "handoffs.failed == 0".to_owned()],
+            groups: vec![group],
+            generators: vec![health],
+            verdict: Verdict::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let results = results(1).judged();
+        assert_eq!(results.verdict, Verdict::Passed);
+        assert_eq!(Results::parse(&serde_json::to_string(&results).unwrap()).unwrap(), results);
+    }
+
+    #[test]
+    fn merged_results_are_judged_by_all_of_them() {
+        let merged = Results::merge(vec![results(1), results(2)]).unwrap();
+        assert_eq!(merged.groups[0].completed(), 200);
+        assert_eq!(merged.groups[0].phases[&Phase::Total].len(), 200);
+        assert_eq!(merged.verdict, Verdict::Missed);
+        assert_eq!(merged.generators.len(), 2);
+    }
+
+    #[test]
+    fn a_generator_that_began_later_is_placed_later_whatever_the_order() {
+        let mut late = results(1);
+        late.started_unix_ms = START + 3000;
+        for all in [vec![results(1), late.clone()], vec![late.clone(), results(1)]] {
+            let merged = Results::merge(all).unwrap();
+            let started: Vec<u64> = merged.groups[0].series.iter().map(|bucket| bucket.started).collect();
+            let completed: Vec<u64> = merged.groups[0].series.iter().map(|bucket| bucket.completed).collect();
+            assert_eq!(started, [100, 0, 0, 100, 0]);
+            assert_eq!(completed, [0, 100, 0, 0, 100]);
+            assert_eq!((merged.started_unix_ms, merged.duration_ms), (START, 5000));
+        }
+    }
+
+    #[test]
+    fn runs_of_different_things_are_not_merged() {
+        let changes: [(&str, fn(&mut Results)); 4] = [
+            ("scenarios", |results| results.scenario = "other".to_owned()),
+            ("thresholds", |results| results.thresholds.clear()),
+            ("intervals", |results| results.interval_ms = 5),
+            ("groups", |results| results.groups.clear()),
+        ];
+        for (what, change) in changes {
+            let mut other = results(1);
+            change(&mut other);
+            assert_eq!(Results::merge(vec![results(1), other]), Err(NotMergeable::Different(what)));
+        }
+        assert_eq!(Results::merge(Vec::new()), Err(NotMergeable::Nothing));
+    }
+
+    #[test]
+    fn another_schema_is_refused_by_its_number() {
+        let problem = Results::parse("{\"schema\": 2, \"new\": true}").unwrap_err().to_string();
+        assert!(problem.contains("schema 2"), "{problem}");
+    }
+
+    #[test]
+    fn a_generator_that_did_not_keep_up_makes_a_run_worthless_even_if_thresholds_were_missed() {
+        let mut results = results(2);
+        assert_eq!(results.judge(), Verdict::Missed);
+        results.generators[0].out_of_ports = 1;
+        assert_eq!(results.judge(), Verdict::NotToBeJudged);
+        let nobody = Results { groups: vec![GroupStats::new("handoffs", Kind::Handoff)], ..self::results(1) };
+        assert_eq!(nobody.judge(), Verdict::NotToBeJudged);
+    }
+
+    #[test]
+    fn refusals_by_limits_are_told_in_words() {
+        let mut results = results(1);
+        assert!(results.refusals().is_empty());
+        results.groups[0].setback("http_429");
+        results.groups[0].answer("http_429");
+        results.groups[0].setback("overloaded");
+        let refusals = results.refusals();
+        assert!(refusals[0].starts_with("2 connections") && refusals[0].contains("limits.*_per_address"));
+        assert!(refusals[1].starts_with("1 sessions"));
+    }
+}

@@ -40,7 +40,8 @@ impl Dial for Direct {
             let stream = tcp(host, port).await?;
             // Small messages that somebody waits for; if the option is refused they are only slower.
             let _delayed = stream.set_nodelay(true).is_err();
-            Ok(Box::new(stream) as Box<dyn Transport>)
+            let stream: Box<dyn Transport> = Box::new(stream);
+            Ok(stream)
         })
     }
 }

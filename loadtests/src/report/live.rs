@@ -37,7 +37,7 @@ pub(crate) async fn show(run: Run, whole: Duration) {
             view.draw(&table(&snapshot, usage.most_open, whole));
         } else {
             let lines = snapshot.groups.iter().map(|group| format!("{} {}", time(snapshot.since_start), plain(group)));
-            view.write(&lines.collect::<Vec<_>>());
+            write(&lines.collect::<Vec<_>>());
         }
     }
 }
@@ -60,11 +60,11 @@ impl View {
         }
         self.lines = u16::try_from(lines.len()).unwrap_or(u16::MAX);
     }
+}
 
-    fn write(&mut self, lines: &[String]) {
-        let mut out = stderr().lock();
-        lines.iter().for_each(|line| drop(writeln!(out, "{line}")));
-    }
+fn write(lines: &[String]) {
+    let mut out = stderr().lock();
+    lines.iter().for_each(|line| drop(writeln!(out, "{line}")));
 }
 
 /// One line for a group.

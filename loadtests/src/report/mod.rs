@@ -1,6 +1,8 @@
 //! Results for people: on a terminal while they come in, as text at the end, as one HTML file to keep. Computes
 //! nothing that is not shown.
 
+mod chart;
+pub(crate) mod html;
 pub(crate) mod live;
 pub(crate) mod text;
 

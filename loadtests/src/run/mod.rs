@@ -89,6 +89,7 @@ impl Run {
         let groups = groups.map(|(number, (group, template))| {
             let seed = scenario.seed ^ u64::try_from(number).unwrap_or_default().rotate_left(32);
             let dialer = Arc::new(Dialer::new(Arc::clone(&network), group.phone.network, seed));
+            let dial: Arc<dyn Dial> = Arc::<Dialer>::clone(&dialer);
             let around = Around {
                 recorder: GroupRecorder::new(Arc::clone(&recorder), number),
                 kind: group.kind,
@@ -96,7 +97,7 @@ impl Run {
                 phone: group.phone,
                 attacks: group.attacks,
                 urls: options.urls.clone().into(),
-                connector: options.connector.clone().dialing(Arc::clone(&dialer) as Arc<dyn Dial>),
+                connector: options.connector.clone().dialing(dial),
                 dialer,
                 template,
                 crypto: options.crypto,

@@ -166,11 +166,13 @@ impl Dial for Dialer {
         Box::pin(async move {
             let seed = self.seed ^ self.network.dialled.load(Ordering::Relaxed);
             let dialled = self.network.connect(host, port);
-            if self.shape.is_plain() {
-                return Ok(Box::new(dialled.await?) as Box<dyn Transport>);
-            }
-            let wire = shaping::after_a_round_trip(self.shape, dialled).await?;
-            Ok(Box::new(shaping::shaped(wire, self.shape, seed)) as Box<dyn Transport>)
+            let stream: Box<dyn Transport> = if self.shape.is_plain() {
+                Box::new(dialled.await?)
+            } else {
+                let wire = shaping::after_a_round_trip(self.shape, dialled).await?;
+                Box::new(shaping::shaped(wire, self.shape, seed))
+            };
+            Ok(stream)
         })
     }
 }

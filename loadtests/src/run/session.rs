@@ -60,10 +60,10 @@ impl Around {
         self.recorder.start(due);
         let rng = StdRng::seed_from_u64(seed);
         let ending = match (self.kind, self.crypto) {
-            (Kind::Handoff, Crypto::Real) => handoff::run(self, due, rng).await.map(Some),
-            (Kind::Handoff, Crypto::Replay) => replay::run(self, &self.template, due, rng).await.map(Some),
-            (Kind::Lurker, _) => lurker::run(self, due, rng).await.map(Some),
-            (Kind::Abuse, _) => abuse::run(self, due, rng).await,
+            (Kind::Handoff, Crypto::Real) => Box::pin(handoff::run(self, due, rng)).await.map(Some),
+            (Kind::Handoff, Crypto::Replay) => Box::pin(replay::run(self, &self.template, due, rng)).await.map(Some),
+            (Kind::Lurker, _) => Box::pin(lurker::run(self, due, rng)).await.map(Some),
+            (Kind::Abuse, _) => Box::pin(abuse::run(self, due, rng)).await,
         };
         self.recorder.end(ending.as_ref().map(|took| *took).map_err(String::as_str));
     }

@@ -61,9 +61,9 @@ impl Template {
         let mut receiver = reply.channel;
         let complete = loop {
             let frame = sender.next_frame()?.ok_or_else(|| anyhow::anyhow!("a credential without an end"))?;
-            let received = receiver.open_chunk(&frame)?;
+            let opened = receiver.open_chunk(&frame)?;
             old_frames.push(frame.into());
-            match received {
+            match opened {
                 Received::More(more, _) => receiver = more,
                 Received::All(complete) => break complete,
             }
