@@ -49,6 +49,7 @@ mod app;
 mod arq;
 mod backoff;
 mod connection;
+mod dial;
 mod driver;
 mod event;
 mod exchange;
@@ -80,7 +81,9 @@ mod tests;
 use std::time::Duration;
 
 pub use app::{EnterCode, Never, NewApp, NewHandle, OldApp, OldHandle, StartError, Transfer};
-pub use connection::{Connector, TlsSetupError};
+pub use backoff::delay as reconnect_delay;
+pub use connection::{Connector, Socket, TlsSetupError};
+pub use dial::{Dial, Dialing, Transport};
 pub use event::{LinkEvent, NewEvent, OfflineCause, OldEvent};
 pub use link::Step;
 pub use machine::{Machine, Transmit};

@@ -206,6 +206,36 @@ async fn an_address_where_nobody_answers_gives_way_to_the_next() {
     hand_over(list([nobody().await, server.listen().await]), 10).await;
 }
 
+/// Goes to one relay, whatever it is called.
+#[derive(Debug)]
+struct Tunnel {
+    to: RelayUrl,
+    asked: Mutex<Vec<(String, u16)>>,
+}
+
+impl Dial for Tunnel {
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
+        self.asked.lock().unwrap().push((host.to_owned(), port));
+        Box::pin(async {
+            let stream: Box<dyn Transport> =
+                Box::new(TcpStream::connect(self.to.host_and_port().unwrap()).await.unwrap());
+            Ok(stream)
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_app_may_make_the_connections_itself() {
+    let server = Server::new();
+    let tunnel = Arc::new(Tunnel { to: server.listen().await, asked: Mutex::default() });
+    let relays = list([RelayUrl::parse_insecure("ws://relay.test:8080").unwrap()]);
+    let dial: Arc<dyn Dial> = tunnel.clone();
+    let connector = Connector::plain().dialing(dial);
+    let mut old = OldApp::new(relays, connector).start(old_settings(), Zeroizing::new(credential(10))).unwrap();
+    shown(&mut old).await;
+    assert_eq!(*tunnel.asked.lock().unwrap(), [("relay.test".to_owned(), 8080)]);
+}
+
 #[tokio::test]
 async fn a_busy_relay_is_tried_again_when_it_said_so() {
     let busy = answering("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n").await;
