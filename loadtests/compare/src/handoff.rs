@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::phone::{Phone, Script};
+use crate::phone::{Phone, Refused, Script};
 
 /// Data frames each way.
 const FRAMES: usize = 4;
@@ -67,6 +67,19 @@ pub async fn hand_over(servers: Servers, script: &Script) -> Result<Duration> {
     };
     tokio::time::timeout(PATIENCE, handoff).await.map_err(|_| anyhow!("a handoff hangs"))??;
     Ok(started.elapsed())
+}
+
+/// Hands over until it succeeds: a node that has just found its Redis waits for what other nodes may know.
+pub async fn until_ready(servers: Servers, script: &Script) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        match hand_over(servers, script).await {
+            Err(error) if started.elapsed() < PATIENCE && error.is::<Refused>() => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
 }
 
 /// So many handoffs, so many of them at a time; the first that fails ends it.

@@ -1,6 +1,6 @@
 //! The servers that are measured, as processes: started, read from `/proc`, and killed on drop.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::handoff::Servers;
+use crate::handoff::{PATIENCE, Servers};
 
 /// Clock ticks a second in `/proc`: the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -116,6 +116,10 @@ impl Server {
             nodes.push(second);
             new = address;
         }
+        if kind != Kind::Reference {
+            until_ready(old)?;
+            until_ready(new)?;
+        }
         Ok(Self { nodes, servers: Servers { old, new }, _redis: redis })
     }
 
@@ -164,6 +168,24 @@ fn start_node(mut command: Command) -> Result<(Process, SocketAddr)> {
     let event: serde_json::Value = serde_json::from_str(&line).context("the server does not say where it listens")?;
     let address = event["address"].as_str().context("the server does not say where it listens")?.parse()?;
     Ok((process, address))
+}
+
+/// Waits until a relay says that it is ready: with Redis it is not at once.
+fn until_ready(address: SocketAddr) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let mut stream = TcpStream::connect(address)?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut status = String::new();
+        BufReader::new(stream).read_line(&mut status)?;
+        if status.starts_with("HTTP/1.1 200") {
+            return Ok(());
+        }
+        if started.elapsed() > PATIENCE {
+            bail!("the relay does not become ready");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn start_redis() -> Result<(Process, tempfile::TempDir, u16)> {

@@ -78,6 +78,7 @@ impl Bench {
         let servers = Kind::ALL.map(|kind| self.start(kind, &[]).map(|server| (kind, server, Vec::new())));
         let mut servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
         for (_, server, _) in &servers {
+            handoff::until_ready(server.servers, &script).await?;
             many(server.servers, &script, self.handoffs / 10, self.at_a_time).await?;
         }
         for _ in 0..self.rounds {
