@@ -17,6 +17,7 @@ use clap::{Parser, ValueEnum};
 
 use measures::Bench;
 use report::Report;
+use server::Kind;
 
 /// Measures the relay beside a minimal one.
 #[derive(Debug, Parser)]
@@ -36,6 +37,9 @@ struct Args {
     /// Handoffs of the measure `soak`.
     #[arg(long, default_value_t = 200_000)]
     soak: u32,
+    /// Servers that the measure `handoff` takes; all if none is named. One alone is good to be profiled.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    servers: Vec<Kind>,
     /// Where the servers are; by default beside this program.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -89,6 +93,7 @@ fn main() -> Result<ExitCode> {
         at_a_time: args.at_a_time,
         rounds: args.rounds.max(1),
         soak: args.soak,
+        servers: if args.servers.is_empty() { Kind::ALL.to_vec() } else { args.servers },
         settings: args.settings,
     };
     let mut report = Report::default();

@@ -45,7 +45,7 @@ impl Drop for Process {
 }
 
 /// What a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// The minimal relay.
     Reference,

@@ -22,6 +22,7 @@ pub struct Bench {
     pub at_a_time: u32,
     pub rounds: usize,
     pub soak: u32,
+    pub servers: Vec<Kind>,
     pub settings: Vec<String>,
 }
 
