@@ -40,6 +40,11 @@ use crate::session::route::Rules;
 /// session's own silence timeout, for sockets that are stuck in writing.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Threads that serve connections, unless the settings say otherwise. One does thousands of handoffs a second, many times
+/// what the limits allow. With more, half of the sessions have their two sockets on two threads: each frame wakes both,
+/// and while one of them is overrun, what comes from the other waits longest (docs/performance.md).
+const WORKERS: usize = 1;
+
 /// Time between sweeps of what has a limited life.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -247,10 +252,7 @@ impl Node {
         .client_disconnect_timeout(Duration::ZERO)
         .shutdown_timeout(1)
         .disable_signals();
-        let server = match self.workers {
-            Some(workers) => server.workers(workers),
-            None => server,
-        };
+        let server = server.workers(self.workers.unwrap_or(WORKERS));
         let server = match &self.certificate {
             Some(certificate) => server.listen_rustls_0_23(listener, tls::server_config(Arc::clone(certificate))?)?,
             None => server.listen(listener)?,
@@ -330,6 +332,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     let bind = || {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
+        // Accepted sockets inherit both: so they are set once, and not for each connection.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
         socket.bind(&address.into())?;
         // A burst of activations arrives faster than it is accepted.
         socket.listen(4096)?;
@@ -341,12 +346,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 fn prepare_socket(io: &dyn std::any::Any, extensions: &mut Extensions) {
     let tls = io.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
     let Some(tcp) = tls.map(|tls| tls.get_ref().0).or_else(|| io.downcast_ref::<TcpStream>()) else { return };
-    let socket = socket2::SockRef::from(tcp);
-    let prepared = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)));
-    match prepared.and_then(|()| socket.try_clone()) {
+    match socket2::SockRef::from(tcp).try_clone() {
         Ok(duplicate) => drop(extensions.insert(Cord::new(duplicate))),
         // Without a cord the handshake is refused.
-        Err(problem) => error!(%problem, "a connection cannot be prepared"),
+        Err(problem) => error!(%problem, "a connection cannot be cut, and is refused"),
     }
 }
 
@@ -392,4 +395,19 @@ fn monotonic() -> Instant {
 #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
 fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_connections_send_at_once_and_do_not_wait_for_ever_to_send() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = socket2::SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(TCP_USER_TIMEOUT));
+    }
 }

@@ -23,6 +23,9 @@ use crate::relay::link::Cord;
 use crate::relay::{BUSY_RETRY_AFTER, Relay};
 use crate::telemetry;
 
+/// Where the WebSockets are: below it, a session's id and a role.
+const SESSIONS: &str = "/v1/sessions";
+
 /// What the handlers share.
 #[derive(Debug)]
 pub struct Edge {
@@ -47,7 +50,9 @@ pub struct Edge {
 /// The paths of the public listener.
 pub fn public(config: &mut web::ServiceConfig) {
     config
-        .route("/v1/sessions/{session}/{role}", web::get().to(connect))
+        // A fixed prefix, and the rest is split in `connect`: a pattern is a regular expression, which costs more than
+        // all else that is done for a request.
+        .service(web::scope(SESSIONS).default_service(web::to(connect)))
         .configure(health)
         .default_service(web::to(nothing_here));
 }
@@ -116,18 +121,17 @@ impl Version {
         (status = 503, description = "The node is over a limit or shutting down; Retry-After says when to try again", body = super::problem::Body, content_type = "application/problem+json"),
     )
 )]
-async fn connect(
-    request: HttpRequest,
-    path: web::Path<(String, String)>,
-    payload: web::Payload,
-    edge: web::Data<Edge>,
-) -> Result<HttpResponse, Problem> {
-    shake_hands(&request, path.into_inner(), payload, &edge).inspect_err(count_refusal)
+async fn connect(request: HttpRequest, payload: web::Payload, edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
+    let below = request.path().strip_prefix(SESSIONS).and_then(|rest| rest.strip_prefix('/'));
+    match below.and_then(|rest| rest.split_once('/')).filter(|_| request.method() == Method::GET) {
+        Some(names) => shake_hands(&request, names, payload, &edge).inspect_err(count_refusal),
+        None => nothing_here(request).await,
+    }
 }
 
 fn shake_hands(
     request: &HttpRequest,
-    (session, role): (String, String),
+    (session, role): (&str, &str),
     payload: web::Payload,
     edge: &Edge,
 ) -> Result<HttpResponse, Problem> {

@@ -29,6 +29,7 @@ use crate::keyed_hash::HashKey;
 use crate::protocol::ids::SessionId;
 use crate::session::node::NodeId;
 use crate::session::{ConnectionId, Settings};
+use crate::telemetry::Meters;
 use open_policy::OpenPolicy;
 use registry::Registry;
 use session_actor::SessionActor;
@@ -73,6 +74,7 @@ pub struct Relay {
     tag_key: HashKey,
     clocks: Clocks,
     connections: AtomicU64,
+    meters: Meters,
 }
 
 impl Relay {
@@ -97,6 +99,7 @@ impl Relay {
             tag_key,
             clocks,
             connections: AtomicU64::new(0),
+            meters: Meters::new(),
         })
     }
 
@@ -147,6 +150,12 @@ impl Relay {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The metrics that every handoff moves.
+    #[must_use]
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Who may open sessions.
