@@ -13,9 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::dev::{Extensions, Server, ServerHandle};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
+use metrics::{gauge, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 use crate::config::{ClientAddressHeader, Drain, OpenPolicy as Policy, RedisTopology, Settings};
@@ -35,6 +37,7 @@ use crate::relay::{Clocks, Relay, news};
 use crate::session;
 use crate::session::node::NodeId;
 use crate::session::route::Rules;
+use crate::telemetry;
 
 /// Time that sent data may stay unacknowledged before the kernel gives a connection up: the second line behind the
 /// session's own silence timeout, for sockets that are stuck in writing.
@@ -42,6 +45,9 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time between sweeps of what has a limited life.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between two looks at how late the timers of a worker are.
+const LAG_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why the relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +171,8 @@ impl Node {
         let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
         let network_key =
             network.tag_key.as_ref().map_or_else(|| HashKey::random(&mut rng), |key| HashKey::new(*key.expose()));
+        gauge!(telemetry::SESSIONS_LIMIT).set(count(settings.limits.sessions));
+        gauge!(telemetry::CONNECTIONS_LIMIT).set(count(settings.limits.connections));
         let edge = web::Data::new(Edge {
             relay,
             admission: Admission::new(limits(&settings.limits), RateClock::monotonic()),
@@ -237,6 +245,8 @@ impl Node {
     fn serve(&self, listener: TcpListener, with_operators: bool) -> Result<Server, StartError> {
         let edge = self.edge.clone();
         let server = HttpServer::new(move || {
+            // Called once on the thread of each worker, and ended with it.
+            drop(actix_web::rt::spawn(measure_lag()));
             let app = App::new().app_data(edge.clone());
             let app = if with_operators { app.configure(routes::operators) } else { app };
             app.configure(routes::public)
@@ -375,6 +385,19 @@ fn limits(limits: &crate::config::Limits) -> Limits {
         opens_per_address: rate(limits.opens_per_second_per_address, limits.opens_burst_per_address),
         opens: rate(limits.opens_per_second, limits.opens_burst),
     }
+}
+
+async fn measure_lag() {
+    let mut ticks = tokio::time::interval(LAG_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        histogram!(telemetry::WORKER_LAG).record(ticks.tick().await.elapsed());
+    }
+}
+
+/// Settings allow a few million at most, which a float holds exactly.
+fn count(most: usize) -> f64 {
+    u32::try_from(most).map_or(f64::INFINITY, f64::from)
 }
 
 fn report(what: &str, outcome: Result<(), impl std::error::Error>) {

@@ -1,14 +1,18 @@
 //! What the sessions report, as metrics and as one log line for each session that ended.
 
+use std::time::Duration;
+
 use metrics::{counter, gauge, histogram};
 use tracing::{debug, info};
 
 use super::SessionTag;
+use crate::protocol::close::CloseReason;
 use crate::protocol::limits;
 use crate::session::Note;
 use crate::telemetry;
 
-pub(super) fn take(note: Note, session: SessionTag) {
+/// Counts a note; `paired` is the time since both were in the session, where this node saw it.
+pub(super) fn take(note: Note, session: SessionTag, paired: Option<Duration>) {
     match note {
         Note::Opened => {
             counter!(telemetry::SESSIONS_OPENED).increment(1);
@@ -46,7 +50,13 @@ pub(super) fn take(note: Note, session: SessionTag) {
         Note::Ended { reason, age, joined, overshoot } => {
             gauge!(telemetry::SESSIONS, "state" => state(joined)).decrement(1.0);
             counter!(telemetry::SESSIONS_ENDED, "reason" => reason.label()).increment(1);
+            if joined {
+                counter!(telemetry::JOINED_ENDED, "reason" => reason.label()).increment(1);
+            }
             histogram!(telemetry::SESSION_DURATION).record(age);
+            if let Some(paired) = paired.filter(|_| reason == CloseReason::Completed) {
+                histogram!(telemetry::SESSION_TRANSFER).record(paired);
+            }
             if let Some(overshoot) = overshoot {
                 histogram!(telemetry::DEADLINE_OVERSHOOT).record(overshoot);
             }
