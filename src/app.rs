@@ -168,7 +168,7 @@ impl Node {
             clocks,
         );
         let network = &settings.network;
-        let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
+        let databases = databases(settings)?;
         let network_key =
             network.tag_key.as_ref().map_or_else(|| HashKey::random(&mut rng), |key| HashKey::new(*key.expose()));
         gauge!(telemetry::SESSIONS_LIMIT).set(count(settings.limits.sessions));
@@ -186,10 +186,7 @@ impl Node {
             metrics,
             ready: AtomicBool::new(true),
         });
-        let certificate = match (&settings.server.tls_certificate, &settings.server.tls_key) {
-            (Some(chain), Some(key)) => Some(Certificate::load(chain, key)?),
-            _ => None,
-        };
+        let certificate = certificate(settings)?;
         Ok(Self { edge, directory, news, drain: settings.drain.clone(), certificate, workers: settings.server.workers })
     }
 
@@ -307,13 +304,7 @@ fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, Start
         return Ok((Arc::new(MemoryDirectory::new(rules, monotonic)), None));
     }
     let redis = &settings.redis;
-    let certificate_authority = match &redis.certificate_authority {
-        Some(path) => {
-            let unreadable = |source| StartError::CertificateAuthority { path: path.clone(), source };
-            Some(std::fs::read(path).map_err(unreadable)?)
-        }
-        None => None,
-    };
+    let certificate_authority = certificate_authority(settings)?;
     let shared = directory::redis::Settings {
         urls: redis.url.clone(),
         topology: match (redis.topology, &redis.sentinel_master) {
@@ -334,6 +325,35 @@ fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, Start
     };
     let (directory, news) = RedisDirectory::start(shared, rules, environment)?;
     Ok((directory, Some(news)))
+}
+
+/// Reads every file that the settings name, as a start would.
+///
+/// # Errors
+/// [`StartError`] with what cannot be used.
+pub fn check_files(settings: &Settings) -> Result<(), StartError> {
+    open_policy(settings)?;
+    databases(settings)?;
+    certificate(settings)?;
+    certificate_authority(settings).map(drop)
+}
+
+fn databases(settings: &Settings) -> Result<Databases, StartError> {
+    let network = &settings.network;
+    Ok(Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?)
+}
+
+fn certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>, StartError> {
+    match (&settings.server.tls_certificate, &settings.server.tls_key) {
+        (Some(chain), Some(key)) => Ok(Some(Certificate::load(chain, key)?)),
+        _ => Ok(None),
+    }
+}
+
+fn certificate_authority(settings: &Settings) -> Result<Option<Vec<u8>>, StartError> {
+    let Some(path) = &settings.redis.certificate_authority else { return Ok(None) };
+    let unreadable = |source| StartError::CertificateAuthority { path: path.clone(), source };
+    std::fs::read(path).map(Some).map_err(unreadable)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -400,7 +420,8 @@ fn count(most: usize) -> f64 {
     u32::try_from(most).map_or(f64::INFINITY, f64::from)
 }
 
-fn report(what: &str, outcome: Result<(), impl std::error::Error>) {
+/// Says whether something was read again.
+pub(crate) fn report(what: &str, outcome: Result<(), impl std::fmt::Display>) {
     match outcome {
         Ok(()) => info!(what, "reloaded"),
         Err(problem) => error!(what, %problem, "not reloaded; the old one stays"),

@@ -82,12 +82,12 @@ pub struct ApiDoc;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Version {
     /// The package's name.
-    name: &'static str,
+    pub name: &'static str,
     /// The package's version.
     #[serde(rename = "version")]
-    release: &'static str,
+    pub release: &'static str,
     /// The WebSocket subprotocol.
-    protocol: &'static str,
+    pub protocol: &'static str,
 }
 
 impl Version {

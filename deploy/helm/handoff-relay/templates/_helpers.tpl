@@ -111,6 +111,9 @@ app.kubernetes.io/component: {{ .part }}
 {{- if and $many (not $shared) -}}
 {{- fail "more than one replica needs redis.urls, or redis.trial.enabled for a trial: without Redis each node has its own sessions" -}}
 {{- end -}}
+{{- if and $shared (ne .Values.settings.network.refuse "nothing") (not .Values.tagKeySecret.name) -}}
+{{- fail "settings.network.refuse needs tagKeySecret: nodes with different keys cannot compare addresses" -}}
+{{- end -}}
 {{- if and .Values.redis.trial.enabled .Values.redis.urls -}}
 {{- fail "redis.trial.enabled and redis.urls are both set: choose one" -}}
 {{- end -}}
