@@ -13,9 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::dev::{Extensions, Server, ServerHandle};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
+use metrics::{gauge, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 use crate::config::{ClientAddressHeader, Drain, OpenPolicy as Policy, RedisTopology, Settings};
@@ -35,6 +37,7 @@ use crate::relay::{Clocks, Relay, news};
 use crate::session;
 use crate::session::node::NodeId;
 use crate::session::route::Rules;
+use crate::telemetry;
 
 /// Time that sent data may stay unacknowledged before the kernel gives a connection up: the second line behind the
 /// session's own silence timeout, for sockets that are stuck in writing.
@@ -47,6 +50,9 @@ const WORKERS: usize = 1;
 
 /// Time between sweeps of what has a limited life.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between two looks at how late the timers of a worker are.
+const LAG_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why the relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -167,9 +173,11 @@ impl Node {
             clocks,
         );
         let network = &settings.network;
-        let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
+        let databases = databases(settings)?;
         let network_key =
             network.tag_key.as_ref().map_or_else(|| HashKey::random(&mut rng), |key| HashKey::new(*key.expose()));
+        gauge!(telemetry::SESSIONS_LIMIT).set(count(settings.limits.sessions));
+        gauge!(telemetry::CONNECTIONS_LIMIT).set(count(settings.limits.connections));
         let edge = web::Data::new(Edge {
             relay,
             admission: Admission::new(limits(&settings.limits), RateClock::monotonic()),
@@ -183,10 +191,7 @@ impl Node {
             metrics,
             ready: AtomicBool::new(true),
         });
-        let certificate = match (&settings.server.tls_certificate, &settings.server.tls_key) {
-            (Some(chain), Some(key)) => Some(Certificate::load(chain, key)?),
-            _ => None,
-        };
+        let certificate = certificate(settings)?;
         Ok(Self { edge, directory, news, drain: settings.drain.clone(), certificate, workers: settings.server.workers })
     }
 
@@ -242,6 +247,8 @@ impl Node {
     fn serve(&self, listener: TcpListener, with_operators: bool) -> Result<Server, StartError> {
         let edge = self.edge.clone();
         let server = HttpServer::new(move || {
+            // Called once on the thread of each worker, and ended with it.
+            drop(actix_web::rt::spawn(measure_lag()));
             let app = App::new().app_data(edge.clone());
             let app = if with_operators { app.configure(routes::operators) } else { app };
             app.configure(routes::public)
@@ -299,13 +306,7 @@ fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, Start
         return Ok((Arc::new(MemoryDirectory::new(rules, monotonic)), None));
     }
     let redis = &settings.redis;
-    let certificate_authority = match &redis.certificate_authority {
-        Some(path) => {
-            let unreadable = |source| StartError::CertificateAuthority { path: path.clone(), source };
-            Some(std::fs::read(path).map_err(unreadable)?)
-        }
-        None => None,
-    };
+    let certificate_authority = certificate_authority(settings)?;
     let shared = directory::redis::Settings {
         urls: redis.url.clone(),
         topology: match (redis.topology, &redis.sentinel_master) {
@@ -326,6 +327,35 @@ fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, Start
     };
     let (directory, news) = RedisDirectory::start(shared, rules, environment)?;
     Ok((directory, Some(news)))
+}
+
+/// Reads every file that the settings name, as a start would.
+///
+/// # Errors
+/// [`StartError`] with what cannot be used.
+pub fn check_files(settings: &Settings) -> Result<(), StartError> {
+    open_policy(settings)?;
+    databases(settings)?;
+    certificate(settings)?;
+    certificate_authority(settings).map(drop)
+}
+
+fn databases(settings: &Settings) -> Result<Databases, StartError> {
+    let network = &settings.network;
+    Ok(Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?)
+}
+
+fn certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>, StartError> {
+    match (&settings.server.tls_certificate, &settings.server.tls_key) {
+        (Some(chain), Some(key)) => Ok(Some(Certificate::load(chain, key)?)),
+        _ => Ok(None),
+    }
+}
+
+fn certificate_authority(settings: &Settings) -> Result<Option<Vec<u8>>, StartError> {
+    let Some(path) = &settings.redis.certificate_authority else { return Ok(None) };
+    let unreadable = |source| StartError::CertificateAuthority { path: path.clone(), source };
+    std::fs::read(path).map(Some).map_err(unreadable)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -380,7 +410,21 @@ fn limits(limits: &crate::config::Limits) -> Limits {
     }
 }
 
-fn report(what: &str, outcome: Result<(), impl std::error::Error>) {
+async fn measure_lag() {
+    let mut ticks = tokio::time::interval(LAG_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        histogram!(telemetry::WORKER_LAG).record(ticks.tick().await.elapsed());
+    }
+}
+
+/// Settings allow a few million at most, which a float holds exactly.
+fn count(most: usize) -> f64 {
+    u32::try_from(most).map_or(f64::INFINITY, f64::from)
+}
+
+/// Says whether something was read again.
+pub(crate) fn report(what: &str, outcome: Result<(), impl std::fmt::Display>) {
     match outcome {
         Ok(()) => info!(what, "reloaded"),
         Err(problem) => error!(what, %problem, "not reloaded; the old one stays"),

@@ -7,6 +7,7 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::{Method, Version as HttpVersion};
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipnet::IpNet;
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tracing::debug;
@@ -86,12 +87,12 @@ pub struct ApiDoc;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Version {
     /// The package's name.
-    name: &'static str,
+    pub name: &'static str,
     /// The package's version.
     #[serde(rename = "version")]
-    release: &'static str,
+    pub release: &'static str,
     /// The WebSocket subprotocol.
-    protocol: &'static str,
+    pub protocol: &'static str,
 }
 
 impl Version {
@@ -229,6 +230,10 @@ async fn readyz(edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Metrics", content_type = "text/plain")))]
 async fn metrics(edge: web::Data<Edge>) -> HttpResponse {
+    let takes_connections = edge.ready.load(Ordering::Relaxed);
+    let is_ready = takes_connections && edge.relay.is_ready();
+    gauge!(telemetry::READY).set(if is_ready { 1.0 } else { 0.0 });
+    gauge!(telemetry::DRAINING).set(if takes_connections { 0.0 } else { 1.0 });
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(telemetry::render(&edge.metrics))
 }
 

@@ -1,14 +1,18 @@
 //! What the sessions report, as metrics and as one log line for each session that ended.
 
+use std::time::Duration;
+
 use metrics::{counter, histogram};
 use tracing::{debug, info};
 
 use super::SessionTag;
+use crate::protocol::close::CloseReason;
 use crate::protocol::limits;
 use crate::session::Note;
 use crate::telemetry::{self, Meters};
 
-pub(super) fn take(note: Note, session: SessionTag, meters: &Meters) {
+/// Counts a note; `paired` is the time since both were in the session, where this node saw it.
+pub(super) fn take(note: Note, session: SessionTag, meters: &Meters, paired: impl FnOnce() -> Option<Duration>) {
     match note {
         Note::Opened => {
             meters.opened.increment(1);
@@ -42,8 +46,13 @@ pub(super) fn take(note: Note, session: SessionTag, meters: &Meters) {
         Note::Closed(role, reason) => meters.count_close(role, reason),
         Note::Ended { reason, age, joined, overshoot } => {
             meters.sessions(joined).decrement(1.0);
-            meters.count_end(reason);
+            meters.count_end(reason, joined);
             meters.duration.record(age);
+            if reason == CloseReason::Completed
+                && let Some(paired) = paired()
+            {
+                meters.transfer.record(paired);
+            }
             if let Some(overshoot) = overshoot {
                 histogram!(telemetry::DEADLINE_OVERSHOOT).record(overshoot);
             }

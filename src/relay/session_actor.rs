@@ -31,6 +31,8 @@ pub struct SessionActor {
     relay: Arc<Relay>,
     /// When the timer fires; it may fire too early, never too late.
     armed: Option<(Instant, SpawnHandle)>,
+    /// Since when both apps are in the session, as far as this node saw it.
+    paired_at: Option<Instant>,
     permit: Option<Permit>,
     entry: Option<RegistryEntry>,
     tag: SessionTag,
@@ -50,6 +52,7 @@ impl SessionActor {
             links: Vec::with_capacity(2),
             relay,
             armed: None,
+            paired_at: None,
             permit: None,
             entry: Some(entry),
             tag,
@@ -91,7 +94,11 @@ impl SessionActor {
                 if let Note::MovedIn { .. } = note {
                     self.permit = Some(self.relay.registry.permit_for_live());
                 }
-                notes::take(note, self.tag, &self.relay.meters);
+                if note == Note::Paired {
+                    self.paired_at = Some(self.now());
+                }
+                let paired = || self.paired_at.map(|since| self.now().saturating_duration_since(since));
+                notes::take(note, self.tag, &self.relay.meters, paired);
             }
             Output::Finished => self.finish(ctx),
         }

@@ -53,9 +53,12 @@ pub struct Meters {
     pub join_wait: Histogram,
     /// [`names::SESSION_DURATION`].
     pub duration: Histogram,
+    /// [`names::SESSION_TRANSFER`].
+    pub transfer: Histogram,
     sessions_waiting: Gauge,
     sessions_joined: Gauge,
     ended: ByReason,
+    joined_ended: ByReason,
     closed: ByRole<ByReason>,
     frames: ByRole<Counter>,
     bytes: ByRole<Counter>,
@@ -67,6 +70,7 @@ impl Meters {
     /// Looks them up.
     #[must_use]
     pub fn new() -> Self {
+        let ends_a_session = |reason: CloseReason| reason.scope() == Scope::Session;
         let closed = |role: Role| {
             let all = |_| true;
             ByReason::new(
@@ -79,11 +83,13 @@ impl Meters {
             joined: counter!(names::SESSIONS_JOINED),
             join_wait: histogram!(names::SESSION_JOIN_WAIT),
             duration: histogram!(names::SESSION_DURATION),
+            transfer: histogram!(names::SESSION_TRANSFER),
             sessions_waiting: gauge!(names::SESSIONS, "state" => "waiting"),
             sessions_joined: gauge!(names::SESSIONS, "state" => "joined"),
-            ended: ByReason::new(
-                |reason| reason.scope() == Scope::Session,
-                |reason| counter!(names::SESSIONS_ENDED, "reason" => reason.label()),
+            ended: ByReason::new(ends_a_session, |reason| counter!(names::SESSIONS_ENDED, "reason" => reason.label())),
+            joined_ended: ByReason::new(
+                ends_a_session,
+                |reason| counter!(names::JOINED_ENDED, "reason" => reason.label()),
             ),
             closed: ByRole::new(closed),
             frames: ByRole::new(|role| counter!(names::FRAMES_RELAYED, "from" => role.as_str())),
@@ -99,9 +105,12 @@ impl Meters {
         if joined { &self.sessions_joined } else { &self.sessions_waiting }
     }
 
-    /// A session ended.
-    pub fn count_end(&self, reason: CloseReason) {
+    /// A session ended, after the new app had joined or before.
+    pub fn count_end(&self, reason: CloseReason, joined: bool) {
         self.ended.count(reason);
+        if joined {
+            self.joined_ended.count(reason);
+        }
     }
 
     /// The relay closed a connection.
