@@ -238,7 +238,7 @@ impl Handoff<'_> {
 
     fn conclude(self, old: OldOutcome, new: &NewOutcome, credential: &[u8]) -> Result<Duration, String> {
         match (old, new) {
-            (OldOutcome::Delivered, NewOutcome::Received { credential: received, confirmed }) => {
+            (OldOutcome::Delivered, NewOutcome::Received { credential: received, confirmed, .. }) => {
                 if **received != *credential {
                     return Err("other_credential".to_owned());
                 }

@@ -57,7 +57,7 @@ impl Template {
         let mut old_frames = vec![Bytes::from(opened.reply_frame)];
         let mut bytes = vec![0; credential];
         rng.fill_bytes(&mut bytes);
-        let mut sender = opened.channel.confirm(&reply.code, Credential::new(bytes))?;
+        let mut sender = opened.channel.confirm(&reply.code)?.hand_over(Credential::new(bytes));
         let mut receiver = reply.channel;
         let complete = loop {
             let frame = sender.next_frame()?.ok_or_else(|| anyhow::anyhow!("a credential without an end"))?;
