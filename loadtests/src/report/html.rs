@@ -37,7 +37,7 @@ fn head(results: &Results) -> String {
     let generators = results.generators.len();
     let mut head = format!(
         "<h1>{}</h1><p>{}</p><p class=\"soft\">{} &middot; {} &middot; {} cryptography &middot; {generators} generator{} &middot; began {}</p>\
-         <p class=\"verdict {class}\">{}</p>",
+         <p class=\"verdict {class}\">{}</p>{}",
         escape(&results.scenario),
         escape(&results.about),
         escape(&results.urls.join(", ")),
@@ -45,7 +45,12 @@ fn head(results: &Results) -> String {
         escape(&results.crypto),
         if generators == 1 { "" } else { "s" },
         began(results.started_unix_ms),
-        verdict.sentence()
+        verdict.sentence(),
+        if results.cuts_ms.is_empty() {
+            ""
+        } else {
+            "<p class=\"soft\">Dashed lines: all phones' connections were cut.</p>"
+        },
     );
     for problem in results.findings().iter().chain(&results.refusals()) {
         head.push_str("<p class=\"not_to_be_judged\">");
@@ -98,7 +103,7 @@ fn chart(results: &Results, title: &str, unit: &'static str, lines: Vec<Line>) -
         interval: results.interval().as_secs_f64(),
         lines,
         is_logarithmic: false,
-        marks: Vec::new(),
+        marks: results.cuts_ms.iter().map(|cut| float(*cut) / 1e3).collect(),
     }
 }
 
