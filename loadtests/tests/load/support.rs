@@ -58,7 +58,7 @@ impl Relay {
     /// A relay with its own limits, except for these settings.
     pub(crate) fn start_limited(settings: &[&str]) -> Self {
         let mut command = Command::new(relay_binary());
-        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--log", "error"]);
+        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--log", "error,actix_http=off"]);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
