@@ -185,6 +185,7 @@ impl RunArgs {
             started_unix_ms,
             duration_ms: millis(snapshot.since_start),
             interval_ms: millis(recorder.width()),
+            cuts_ms: scenario.cuts.iter().map(|cut| millis(cut.at.0)).collect(),
             thresholds: scenario.thresholds.iter().map(ToString::to_string).collect(),
             groups: snapshot.groups,
             generators: vec![health],

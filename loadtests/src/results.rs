@@ -32,6 +32,8 @@ pub(crate) struct Results {
     pub(crate) duration_ms: u64,
     /// The length of an interval of the series.
     pub(crate) interval_ms: u64,
+    /// When connections were cut, since the start.
+    pub(crate) cuts_ms: Vec<u64>,
     /// The scenario's thresholds.
     pub(crate) thresholds: Vec<String>,
     /// By group.
@@ -124,6 +126,7 @@ impl Results {
         for (mine, theirs) in self.groups.iter_mut().zip(&other.groups) {
             mine.merge(theirs, later);
         }
+        self.cuts_ms.extend(other.cuts_ms.iter().map(|cut| cut.saturating_add(later_ms)));
         self.duration_ms = self.duration_ms.max(later_ms.saturating_add(other.duration_ms));
         self.generators.extend(other.generators.iter().cloned());
         for url in &other.urls {
@@ -139,6 +142,7 @@ impl Results {
         let later = self.started_unix_ms.saturating_sub(start);
         let intervals = self.intervals_in(later);
         self.groups.iter_mut().for_each(|group| group.delay(intervals));
+        self.cuts_ms.iter_mut().for_each(|cut| *cut = cut.saturating_add(later));
         self.duration_ms = self.duration_ms.saturating_add(later);
         self.started_unix_ms = start;
     }
@@ -277,6 +281,7 @@ pub(crate) mod tests {
             started_unix_ms: START,
             duration_ms: 2000,
             interval_ms: 1000,
+            cuts_ms: Vec::new(),
             thresholds: vec!["handoffs.total.p99 < 150ms".to_owned(), "handoffs.failed == 0".to_owned()],
             groups: vec![group],
             generators: vec![health],

@@ -256,7 +256,7 @@ mod tests {
             ("handoffs.total.p50 < 51ms", true),
             ("handoffs.total.p50 < 49ms", false),
             ("handoffs.total.p99.9 <= 99ms", true),
-            ("handoffs.total.max > 98ms", false),
+            ("handoffs.total.max > 99ms", false),
             ("handoffs.total.mean >= 40ms", true),
             ("handoffs.failed == 2", true),
             ("handoffs.failed < 2%", false),

@@ -161,13 +161,14 @@ impl Chart {
     }
 }
 
-fn put(svg: &mut String, element: &str) {
+/// Adds an element.
+pub(super) fn put(svg: &mut String, element: &str) {
     // Writing to a string cannot fail.
     let _infallible = write!(svg, "{element}").is_ok();
 }
 
 /// A number as short as it can be.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value >= 1e6 {
         format!("{}M", trimmed(value / 1e6))
     } else if value >= 1e4 {

@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::chart::{CLASSES, Chart, Line};
+use super::ranges::{Row, ranges};
 use super::{maybe_time, time};
 use crate::health::Health;
 use crate::num::{float, length};
@@ -37,7 +38,7 @@ fn head(results: &Results) -> String {
     let generators = results.generators.len();
     let mut head = format!(
         "<h1>{}</h1><p>{}</p><p class=\"soft\">{} &middot; {} &middot; {} cryptography &middot; {generators} generator{} &middot; began {}</p>\
-         <p class=\"verdict {class}\">{}</p>",
+         <p class=\"verdict {class}\">{}</p>{}",
         escape(&results.scenario),
         escape(&results.about),
         escape(&results.urls.join(", ")),
@@ -45,7 +46,12 @@ fn head(results: &Results) -> String {
         escape(&results.crypto),
         if generators == 1 { "" } else { "s" },
         began(results.started_unix_ms),
-        verdict.sentence()
+        verdict.sentence(),
+        if results.cuts_ms.is_empty() {
+            ""
+        } else {
+            "<p class=\"soft\">Dashed lines: all phones' connections were cut.</p>"
+        },
     );
     for problem in results.findings().iter().chain(&results.refusals()) {
         head.push_str("<p class=\"not_to_be_judged\">");
@@ -84,6 +90,7 @@ fn group_section(results: &Results, group: &GroupStats) -> String {
     section.push_str(&arrivals_chart(results, group).to_html());
     section.push_str(&in_flight_chart(results, group).to_html());
     section.push_str(&latency_chart(results, group).to_html());
+    section.push_str(&phase_ranges(group));
     section.push_str(&phases(group));
     section.push_str(&counts("Failed, by reason", &group.failures));
     section.push_str(&counts("Setbacks on the way", &group.setbacks));
@@ -98,7 +105,7 @@ fn chart(results: &Results, title: &str, unit: &'static str, lines: Vec<Line>) -
         interval: results.interval().as_secs_f64(),
         lines,
         is_logarithmic: false,
-        marks: Vec::new(),
+        marks: results.cuts_ms.iter().map(|cut| float(*cut) / 1e3).collect(),
     }
 }
 
@@ -139,6 +146,17 @@ fn latency_chart(results: &Results, group: &GroupStats) -> Chart {
     let mut chart = chart(results, &title, "milliseconds, logarithmic", lines.collect());
     chart.is_logarithmic = true;
     chart
+}
+
+fn phase_ranges(group: &GroupStats) -> String {
+    let percentiles = [50.0, 90.0, 99.0, 99.9];
+    let rows = Phase::ALL.iter().filter_map(|phase| {
+        let latency = group.phases.get(phase)?;
+        let values = percentiles.iter().filter_map(|percent| latency.percentile(*percent));
+        Some(Row { name: phase.to_string(), values: values.map(|value| value.as_secs_f64() * 1e3).collect() })
+    });
+    let names = percentiles.map(|percent| format!("p{percent}"));
+    ranges("Percentiles by phase", "milliseconds, logarithmic", &names, &rows.collect::<Vec<_>>())
 }
 
 fn phases(group: &GroupStats) -> String {

@@ -4,6 +4,7 @@
 mod chart;
 pub(crate) mod html;
 pub(crate) mod live;
+mod ranges;
 pub(crate) mod text;
 
 use std::time::Duration;

@@ -33,7 +33,7 @@ use self::replay::Template;
 use self::session::{Around, UNFINISHED};
 use crate::health::Health;
 use crate::profile::Profile;
-use crate::scenario::{Arrivals, Scenario};
+use crate::scenario::{Arrivals, Kind, Scenario};
 use crate::schedule::Schedule;
 use crate::think::Think;
 
@@ -88,7 +88,8 @@ impl Run {
         let groups = scenario.groups.iter().zip(templates).enumerate();
         let groups = groups.map(|(number, (group, template))| {
             let seed = scenario.seed ^ u64::try_from(number).unwrap_or_default().rotate_left(32);
-            let dialer = Arc::new(Dialer::new(Arc::clone(&network), group.phone.network, seed));
+            let dialer =
+                Arc::new(Dialer::new(Arc::clone(&network), group.phone.network, seed, group.kind != Kind::Abuse));
             let dial: Arc<dyn Dial> = Arc::<Dialer>::clone(&dialer);
             let around = Around {
                 recorder: GroupRecorder::new(Arc::clone(&recorder), number),

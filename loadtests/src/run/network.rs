@@ -62,7 +62,7 @@ impl Network {
         })
     }
 
-    /// Cuts every connection there is. New ones are not touched.
+    /// Cuts every connection there is, attackers' excepted. New ones are not touched.
     pub(crate) fn cut_all(&self) {
         let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *cut).cancel();
@@ -77,12 +77,12 @@ impl Network {
     }
 
     /// Connects to the first address of a host that answers.
-    async fn connect(self: &Arc<Self>, host: &str, port: u16) -> Result<Wire, ConnectFailure> {
+    async fn connect(self: &Arc<Self>, host: &str, port: u16, is_cut: bool) -> Result<Wire, ConnectFailure> {
         let addresses = tokio::net::lookup_host((host, port)).await.map_err(|_| ConnectFailure::Name)?;
         let mut failure = ConnectFailure::Name;
         for address in addresses {
             match timeout(ADDRESS_TIMEOUT, self.connect_to(address)).await {
-                Ok(Ok(stream)) => return Ok(Wire::new(stream, Arc::clone(self))),
+                Ok(Ok(stream)) => return Ok(Wire::new(stream, Arc::clone(self), is_cut)),
                 Ok(Err(problem)) => {
                     if is_out_of_files(&problem) {
                         self.out_of_files.fetch_add(1, Ordering::Relaxed);
@@ -153,11 +153,13 @@ pub(crate) struct Dialer {
     network: Arc<Network>,
     shape: Shape,
     seed: u64,
+    /// Whether the scenario's cuts hit these connections.
+    is_cut: bool,
 }
 
 impl Dialer {
-    pub(crate) fn new(network: Arc<Network>, shape: Shape, seed: u64) -> Self {
-        Self { network, shape, seed }
+    pub(crate) fn new(network: Arc<Network>, shape: Shape, seed: u64, is_cut: bool) -> Self {
+        Self { network, shape, seed, is_cut }
     }
 }
 
@@ -165,7 +167,7 @@ impl Dial for Dialer {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
         Box::pin(async move {
             let seed = self.seed ^ self.network.dialled.load(Ordering::Relaxed);
-            let dialled = self.network.connect(host, port);
+            let dialled = self.network.connect(host, port, self.is_cut);
             let stream: Box<dyn Transport> = if self.shape.is_plain() {
                 Box::new(dialled.await?)
             } else {
@@ -187,10 +189,14 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    fn new(stream: TcpStream, network: Arc<Network>) -> Self {
+    fn new(stream: TcpStream, network: Arc<Network>, is_cut: bool) -> Self {
         let open = network.open.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         network.most_open.fetch_max(open, Ordering::Relaxed);
-        let cut = network.cut.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cut = if is_cut {
+            network.cut.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        } else {
+            CancellationToken::new()
+        };
         Self { stream, network, cut: Box::pin(cut.cancelled_owned()), is_cut: false }
     }
 

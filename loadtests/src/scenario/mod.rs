@@ -38,7 +38,7 @@ pub(crate) struct Scenario {
     /// Who arrives.
     #[serde(rename = "group")]
     pub(crate) groups: Vec<Group>,
-    /// Moments at which every connection is cut.
+    /// Moments at which the connections of all phones are cut.
     #[serde(default, rename = "cut")]
     pub(crate) cuts: Vec<Cut>,
 }
@@ -270,7 +270,7 @@ pub(crate) struct Attacks {
     pub(crate) hang: u32,
 }
 
-/// A moment at which every connection is cut.
+/// A moment at which the connections of all phones are cut.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cut {
