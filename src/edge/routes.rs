@@ -24,7 +24,7 @@ use crate::relay::link::Cord;
 use crate::relay::{BUSY_RETRY_AFTER, Relay};
 use crate::telemetry;
 
-/// Where the WebSockets are: below it, a session's id and a role.
+/// The prefix of the paths that apps connect to; below it are a session's id and a role.
 const SESSIONS: &str = "/v1/sessions";
 
 /// What the handlers share.

@@ -100,7 +100,6 @@ impl Meters {
     }
 
     /// [`names::SESSIONS`] that are waiting or joined.
-    #[must_use]
     pub fn sessions(&self, joined: bool) -> &Gauge {
         if joined { &self.sessions_joined } else { &self.sessions_waiting }
     }

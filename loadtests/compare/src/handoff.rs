@@ -14,7 +14,7 @@ use crate::phone::{Phone, Refused, Script};
 const FRAMES: usize = 4;
 
 /// Nothing on one machine takes longer than this.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where the two phones of a handoff connect.
 #[derive(Clone, Copy, Debug)]

@@ -69,7 +69,7 @@ pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     match u16::try_from(payload.len()) {
         Ok(short @ 0..=125) => bytes.push(0x80 | short.to_be_bytes()[1]),
         Ok(long) => {
-            bytes.push(0x80 | 126);
+            bytes.push(0x80 | 0x7e);
             bytes.extend(long.to_be_bytes());
         }
         Err(_) => unreachable!("no message of a handoff is that long"),

@@ -192,7 +192,8 @@ fn start_redis() -> Result<(Process, tempfile::TempDir, u16)> {
     let folder = tempfile::tempdir()?;
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
+        // Not on every address: a phone's connection may have this port on one of the others.
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
         .arg(folder.path())
         .stdout(Stdio::null())
         .spawn()

@@ -56,8 +56,10 @@ async fn serve(stream: TcpStream, waiting: Waiting) -> Result<(), Error> {
     if role == "new" {
         let old = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
         socket.send(Message::text(JOINED)).await?;
-        // Old's task takes care of both from here on; if it is gone, the connection is dropped.
-        old.map(|old| old.send(socket));
+        if let Some(old) = old {
+            // Old's task takes care of both from here on; if it is gone, the connection is dropped.
+            drop(old.send(socket));
+        }
         return Ok(());
     }
     let (sender, joined) = oneshot::channel();

@@ -27,7 +27,7 @@ pub struct Bench {
 }
 
 /// The protocol's lifetime of a session.
-const LIFETIME: Duration = Duration::from_secs(180);
+const LIFETIME: Duration = Duration::from_mins(3);
 
 impl Bench {
     pub async fn run(&self, measure: Measure, report: &mut Report) -> Result<()> {
