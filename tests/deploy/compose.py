@@ -69,7 +69,7 @@ class Relay:
         self.environment = environment
 
     def start(self):
-        self.process = subprocess.Popen([HANDOFF, "serve", "--log", "warn"], env=self.environment, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([HANDOFF, "serve", "--log", "error"], env=self.environment, stdout=subprocess.DEVNULL)
         until(f"{self.name} is healthy", lambda: quiet(HANDOFF, "healthcheck", f"http://127.0.0.1:{self.metrics}"))
 
     def stop(self):
