@@ -162,7 +162,8 @@ def check_production():
     expect(monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items(), "the monitor finds no service")
     expect([e["port"] for e in monitor["endpoints"]] == [p["name"] for p in service["spec"]["ports"]], "the monitor's port")
     job = of_kind(documents, "Job")["spec"]["template"]["spec"]["containers"][0]
-    expect(job["command"] == ["/handoff-load"] and job["args"] == ["run", "campaign", "--url", "ws://test-handoff-relay:80"], job["args"])
+    wanted = ["run", "campaign", "--url", "ws://test-handoff-relay:80", "--insecure"]
+    expect(job["command"] == ["/handoff-load"] and job["args"] == wanted, job["args"])
 
 
 def template(*flags):

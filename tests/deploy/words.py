@@ -81,7 +81,8 @@ def check_rules():
     used_records = {name for rule in rules for name in re.findall(r"handoff:\w+:\w+", rule["expr"])}
     expect(recorded <= used_records, f"recorded for nothing: {recorded - used_records}")
 
-    tests = yaml.safe_load(pathlib.Path("tests/deploy/alerts_test.yaml").read_text())["tests"]
+    files = sorted(pathlib.Path("tests/deploy").glob("alerts*_test.yaml"))
+    tests = [test for file in files for test in yaml.safe_load(file.read_text())["tests"]]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     for alert in alerts:
         name = alert["alert"]

@@ -140,7 +140,7 @@ async fn the_log_is_turned_up_while_the_relay_runs() {
     let _loud = Pair::waiting(relay.address(), Transfer::usual()).await;
     eventually("loud", log, |log| log.contains("session opened")).await;
 
-    write(&folder.path("handoff.toml"), "[log]\nfilter = \"lowd\"\n");
+    write(&folder.path("handoff.toml"), "[log]\nfilter = \"inof\"\n");
     relay.signal(Signal::HUP);
     eventually("refused", log, |log| log.contains("not reloaded; the old one stays")).await;
     eventually("why", log, |log| log.contains("is not one of off, error")).await;
