@@ -60,6 +60,8 @@ pub(super) struct Party<'a> {
     /// `open` or `join`.
     first: Option<ClientMessage>,
     give_up_at: Instant,
+    /// When the connection was lost that is not resumed yet.
+    lost_at: Option<Instant>,
     /// How long the relay wants to be left alone.
     asked: Duration,
     /// Ends the session instead of what should come.
@@ -98,6 +100,7 @@ impl<'a> Party<'a> {
             next_ping: now(),
             first: None,
             give_up_at: now().checked_add(around.phone.patience.0).unwrap_or_else(now),
+            lost_at: None,
             asked: Duration::ZERO,
             failure: None,
         }
@@ -189,6 +192,9 @@ impl<'a> Party<'a> {
                 // What was said while nobody listened.
                 self.heard.attached.get_or_insert_with(now);
                 self.heard.peer = self.heard.peer.or(joined);
+                if let Some(lost_at) = self.lost_at.take() {
+                    self.around.recorder.time(Phase::Resume, now().saturating_duration_since(lost_at));
+                }
                 self.send_again().await;
             }
             ServerMessage::PeerJoined(peer) => self.heard.peer = Some(peer),
@@ -261,12 +267,11 @@ impl<'a> Party<'a> {
         if self.socket.take().is_some() {
             self.around.recorder.setback(how);
         }
-        let since = now();
-        self.connect(self.heard.attached.is_some()).await?;
-        if self.heard.attached.is_some() {
-            self.around.recorder.time(Phase::Resume, now().saturating_duration_since(since));
+        let is_again = self.heard.attached.is_some();
+        if is_again {
+            self.lost_at.get_or_insert_with(now);
         }
-        Ok(())
+        self.connect(is_again).await
     }
 
     /// Connects, as often as it takes, and says the first message.
