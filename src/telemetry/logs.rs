@@ -18,8 +18,9 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 /// knows what a header holds.
 ///
 /// The decoder repeats the values of `Content-Length` and `Transfer-Encoding` that it refuses. What the WebSocket library
-/// logs is not even compiled, see `log` in `Cargo.toml`.
-const NEVER_LOGGED: [&str; 2] = ["actix_http::h1::decoder", "tungstenite"];
+/// logs is not even compiled, see `log` in `Cargo.toml`. The dispatcher writes an error for every request that cannot be
+/// read, so that any stranger could fill the log.
+const NEVER_LOGGED: [&str; 3] = ["actix_http::h1::decoder", "actix_http::h1::dispatcher", "tungstenite"];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +190,7 @@ mod tests {
             tracing::info!(reason = "completed", "session ended");
             tracing::debug!("a detail");
             tracing::error!(target: "actix_http::h1::decoder", "illegal Content-Length: hunter2");
+            tracing::error!(target: "actix_http::h1::dispatcher", "stream error: hunter2");
             tracing::error!(target: "actix_http::h1::decoders", "no such module");
         });
         let bytes = sink.0.lock().unwrap().clone();
