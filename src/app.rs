@@ -2,6 +2,8 @@
 //!
 //! Decides nothing itself. Listeners and the stop signal are arguments, so that tests and the demo run the same relay.
 
+mod sockets;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
@@ -10,8 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use actix_web::dev::{Extensions, Server, ServerHandle};
-use actix_web::rt::net::TcpStream;
+use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
 use metrics::{gauge, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -20,6 +21,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
+pub use self::sockets::Listeners;
+use self::sockets::prepare;
 use crate::config::{ClientAddressHeader, Drain, OpenPolicy as Policy, RedisTopology, Settings};
 use crate::directory::memory::MemoryDirectory;
 use crate::directory::redis::{BadRedisSettings, Environment, RedisDirectory, Topology};
@@ -31,17 +34,12 @@ use crate::edge::routes::{self, Edge};
 use crate::edge::tls::{self, BadCertificate, Certificate};
 use crate::keyed_hash::HashKey;
 use crate::protocol::limits::FIRST_MESSAGE_TIMEOUT;
-use crate::relay::link::Cord;
 use crate::relay::open_policy::{BadJwks, JwtSettings, JwtVerifier, OpenPolicy};
 use crate::relay::{Clocks, Relay, news};
 use crate::session;
 use crate::session::node::NodeId;
 use crate::session::route::Rules;
 use crate::telemetry;
-
-/// Time that sent data may stay unacknowledged before the kernel gives a connection up: the second line behind the
-/// session's own silence timeout, for sockets that are stuck in writing.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Threads that serve connections, unless the settings say otherwise. One does thousands of handoffs a second, many times
 /// what the limits allow. With more, half of the sessions have their two sockets on two threads: each frame wakes both,
@@ -94,41 +92,6 @@ pub enum StartError {
     /// The server cannot start.
     #[error("the server cannot start")]
     Server(#[from] io::Error),
-}
-
-/// The sockets that the relay answers on.
-#[derive(Debug)]
-pub struct Listeners {
-    public: TcpListener,
-    metrics: Option<TcpListener>,
-}
-
-impl Listeners {
-    /// Binds what the settings name; port 0 takes a free one.
-    ///
-    /// # Errors
-    /// [`StartError::Listen`] with the address.
-    pub fn bind(settings: &Settings) -> Result<Self, StartError> {
-        let public = listen(settings.server.listen)?;
-        let metrics = settings.server.metrics_listen.map(listen).transpose()?;
-        Ok(Self { public, metrics })
-    }
-
-    /// Where apps connect.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.public.local_addr()
-    }
-
-    /// Where metrics are served, if apart.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
-        self.metrics.as_ref().map(TcpListener::local_addr).transpose()
-    }
 }
 
 /// A directory, and what comes from the other nodes, if there are any.
@@ -253,7 +216,7 @@ impl Node {
             let app = if with_operators { app.configure(routes::operators) } else { app };
             app.configure(routes::public)
         })
-        .on_connect(prepare_socket)
+        .on_connect(prepare)
         .client_request_timeout(FIRST_MESSAGE_TIMEOUT)
         // No lingering: after the last byte the relay closes TCP first, and at once.
         .client_disconnect_timeout(Duration::ZERO)
@@ -358,31 +321,6 @@ fn certificate_authority(settings: &Settings) -> Result<Option<Vec<u8>>, StartEr
     std::fs::read(path).map(Some).map_err(unreadable)
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        // Accepted sockets inherit both: so they are set once, and not for each connection.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-        socket.bind(&address.into())?;
-        // A burst of activations arrives faster than it is accepted.
-        socket.listen(4096)?;
-        Ok(TcpListener::from(socket))
-    };
-    bind().map_err(|source| StartError::Listen { address, source })
-}
-
-fn prepare_socket(io: &dyn std::any::Any, extensions: &mut Extensions) {
-    let tls = io.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
-    let Some(tcp) = tls.map(|tls| tls.get_ref().0).or_else(|| io.downcast_ref::<TcpStream>()) else { return };
-    match socket2::SockRef::from(tcp).try_clone() {
-        Ok(duplicate) => drop(extensions.insert(Cord::new(duplicate))),
-        // Without a cord the handshake is refused.
-        Err(problem) => error!(%problem, "a connection cannot be cut, and is refused"),
-    }
-}
-
 fn open_policy(settings: &Settings) -> Result<OpenPolicy, StartError> {
     let open = &settings.open;
     if open.effective_policy() == Policy::Anyone {
@@ -439,19 +377,4 @@ fn monotonic() -> Instant {
 #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
 fn wall() -> SystemTime {
     SystemTime::now()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accepted_connections_send_at_once_and_do_not_wait_for_ever_to_send() {
-        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        let accepted = socket2::SockRef::from(&accepted);
-        assert!(accepted.tcp_nodelay().unwrap());
-        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(TCP_USER_TIMEOUT));
-    }
 }
