@@ -153,7 +153,7 @@ def check_log():
     table = operations.split("\n## The log\n")[1].split("\n## ")[0]
     documented = dict(re.findall(r"^\| `(.+?)` \| (info|warn|error) \|", table, re.M))
     written = {}
-    for folder in ("app.rs", "edge", "relay", "directory", "cli/serve.rs"):
+    for folder in ("app.rs", "app", "edge", "relay", "directory", "cli/serve.rs"):
         root = pathlib.Path("src") / folder
         for path in [root] if root.is_file() else sorted(root.rglob("*.rs")):
             if "tests" in path.parts or path.name == "tests.rs":
