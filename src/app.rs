@@ -351,8 +351,9 @@ fn limits(limits: &crate::config::Limits) -> Limits {
 async fn measure_lag() {
     let mut ticks = tokio::time::interval(LAG_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let lag = histogram!(telemetry::WORKER_LAG);
     loop {
-        histogram!(telemetry::WORKER_LAG).record(ticks.tick().await.elapsed());
+        lag.record(ticks.tick().await.elapsed());
     }
 }
 
