@@ -33,7 +33,7 @@ fn establish(suite: Suite) -> (AwaitingCode, OpenedReply) {
 
 /// From the check code to the receipt.
 fn transfer(old: AwaitingCode, new: OpenedReply, credential: &[u8]) -> Credential {
-    let mut sender = old.confirm(&new.code, Credential::new(credential.to_vec())).unwrap();
+    let mut sender = old.confirm(&new.code).unwrap().hand_over(Credential::new(credential.to_vec()));
     let mut receiver = new.channel;
     let complete = loop {
         match receiver.open_chunk(&sender.next_frame().unwrap().unwrap()).unwrap() {

@@ -3,6 +3,7 @@
 //! Decides nothing itself. Listeners and the stop signal are arguments, so that tests and the demo run the same relay.
 
 mod activation;
+mod sockets;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,15 +13,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use actix_web::dev::{Extensions, Server, ServerHandle};
-use actix_web::rt::net::TcpStream;
+use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
+use metrics::{gauge, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 use self::activation::Activation;
+pub use self::sockets::Listeners;
+use self::sockets::prepare;
 use crate::activation::http;
 use crate::activation::keys::BadKeyFile;
 use crate::activation::registry::RegistryError;
@@ -36,19 +40,23 @@ use crate::edge::routes::{self, Edge};
 use crate::edge::tls::{self, BadCertificate, Certificate};
 use crate::keyed_hash::HashKey;
 use crate::protocol::limits::FIRST_MESSAGE_TIMEOUT;
-use crate::relay::link::Cord;
 use crate::relay::open_policy::{BadJwks, JwtSettings, JwtVerifier, OpenPolicy};
 use crate::relay::{Clocks, Relay, news};
 use crate::session;
 use crate::session::node::NodeId;
 use crate::session::route::Rules;
+use crate::telemetry;
 
-/// Time that sent data may stay unacknowledged before the kernel gives a connection up: the second line behind the
-/// session's own silence timeout, for sockets that are stuck in writing.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Threads that serve connections, unless the settings say otherwise. One does thousands of handoffs a second, many times
+/// what the limits allow. With more, half of the sessions have their two sockets on two threads: each frame wakes both,
+/// and while one of them is overrun, what comes from the other waits longest (docs/performance.md).
+const WORKERS: usize = 1;
 
 /// Time between sweeps of what has a limited life.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between two looks at how late the timers of a worker are.
+const LAG_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why the relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,41 +112,6 @@ pub enum StartError {
     Server(#[from] io::Error),
 }
 
-/// The sockets that the relay answers on.
-#[derive(Debug)]
-pub struct Listeners {
-    public: TcpListener,
-    metrics: Option<TcpListener>,
-}
-
-impl Listeners {
-    /// Binds what the settings name; port 0 takes a free one.
-    ///
-    /// # Errors
-    /// [`StartError::Listen`] with the address.
-    pub fn bind(settings: &Settings) -> Result<Self, StartError> {
-        let public = listen(settings.server.listen)?;
-        let metrics = settings.server.metrics_listen.map(listen).transpose()?;
-        Ok(Self { public, metrics })
-    }
-
-    /// Where apps connect.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.public.local_addr()
-    }
-
-    /// Where metrics are served, if apart.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
-        self.metrics.as_ref().map(TcpListener::local_addr).transpose()
-    }
-}
-
 /// A directory, and what comes from the other nodes, if there are any.
 type SharedDirectory = (Arc<dyn Directory>, Option<mpsc::Receiver<News>>);
 
@@ -182,9 +155,11 @@ impl Node {
             clocks,
         );
         let network = &settings.network;
-        let databases = Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?;
+        let databases = databases(settings)?;
         let network_key =
             network.tag_key.as_ref().map_or_else(|| HashKey::random(&mut rng), |key| HashKey::new(*key.expose()));
+        gauge!(telemetry::SESSIONS_LIMIT).set(count(settings.limits.sessions));
+        gauge!(telemetry::CONNECTIONS_LIMIT).set(count(settings.limits.connections));
         let edge = web::Data::new(Edge {
             relay,
             admission: Admission::new(limits(&settings.limits), RateClock::monotonic()),
@@ -198,10 +173,7 @@ impl Node {
             metrics,
             ready: AtomicBool::new(true),
         });
-        let certificate = match (&settings.server.tls_certificate, &settings.server.tls_key) {
-            (Some(chain), Some(key)) => Some(Certificate::load(chain, key)?),
-            _ => None,
-        };
+        let certificate = certificate(settings)?;
         let (drain, workers) = (settings.drain.clone(), settings.server.workers);
         Ok(Self { edge, directory, news, drain, certificate, workers, activation: None })
     }
@@ -278,6 +250,8 @@ impl Node {
         let edge = self.edge.clone();
         let activation = self.activation.as_ref().map(|activation| activation.http.clone());
         let server = HttpServer::new(move || {
+            // Called once on the thread of each worker, and ended with it.
+            drop(actix_web::rt::spawn(measure_lag()));
             let app = App::new().app_data(edge.clone());
             let app = match &activation {
                 Some(http) => app.configure(http::routes(http)),
@@ -286,16 +260,13 @@ impl Node {
             let app = if with_operators { app.configure(routes::operators) } else { app };
             app.configure(routes::public)
         })
-        .on_connect(prepare_socket)
+        .on_connect(prepare)
         .client_request_timeout(FIRST_MESSAGE_TIMEOUT)
         // No lingering: after the last byte the relay closes TCP first, and at once.
         .client_disconnect_timeout(Duration::ZERO)
         .shutdown_timeout(1)
         .disable_signals();
-        let server = match self.workers {
-            Some(workers) => server.workers(workers),
-            None => server,
-        };
+        let server = server.workers(self.workers.unwrap_or(WORKERS));
         let server = match &self.certificate {
             Some(certificate) => server.listen_rustls_0_23(listener, tls::server_config(Arc::clone(certificate))?)?,
             None => server.listen(listener)?,
@@ -349,13 +320,7 @@ fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, Start
         return Ok((Arc::new(MemoryDirectory::new(rules, monotonic)), None));
     }
     let redis = &settings.redis;
-    let certificate_authority = match &redis.certificate_authority {
-        Some(path) => {
-            let unreadable = |source| StartError::CertificateAuthority { path: path.clone(), source };
-            Some(std::fs::read(path).map_err(unreadable)?)
-        }
-        None => None,
-    };
+    let certificate_authority = certificate_authority(settings)?;
     let shared = directory::redis::Settings {
         urls: redis.url.clone(),
         topology: match (redis.topology, &redis.sentinel_master) {
@@ -378,28 +343,33 @@ fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, Start
     Ok((directory, Some(news)))
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        // A burst of activations arrives faster than it is accepted.
-        socket.listen(4096)?;
-        Ok(TcpListener::from(socket))
-    };
-    bind().map_err(|source| StartError::Listen { address, source })
+/// Reads every file that the settings name, as a start would.
+///
+/// # Errors
+/// [`StartError`] with what cannot be used.
+pub fn check_files(settings: &Settings) -> Result<(), StartError> {
+    open_policy(settings)?;
+    databases(settings)?;
+    certificate(settings)?;
+    certificate_authority(settings).map(drop)
 }
 
-fn prepare_socket(io: &dyn std::any::Any, extensions: &mut Extensions) {
-    let tls = io.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
-    let Some(tcp) = tls.map(|tls| tls.get_ref().0).or_else(|| io.downcast_ref::<TcpStream>()) else { return };
-    let socket = socket2::SockRef::from(tcp);
-    let prepared = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)));
-    match prepared.and_then(|()| socket.try_clone()) {
-        Ok(duplicate) => drop(extensions.insert(Cord::new(duplicate))),
-        // Without a cord the handshake is refused.
-        Err(problem) => error!(%problem, "a connection cannot be prepared"),
+fn databases(settings: &Settings) -> Result<Databases, StartError> {
+    let network = &settings.network;
+    Ok(Databases::open(network.asn_database.as_deref(), network.country_database.as_deref())?)
+}
+
+fn certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>, StartError> {
+    match (&settings.server.tls_certificate, &settings.server.tls_key) {
+        (Some(chain), Some(key)) => Ok(Some(Certificate::load(chain, key)?)),
+        _ => Ok(None),
     }
+}
+
+fn certificate_authority(settings: &Settings) -> Result<Option<Vec<u8>>, StartError> {
+    let Some(path) = &settings.redis.certificate_authority else { return Ok(None) };
+    let unreadable = |source| StartError::CertificateAuthority { path: path.clone(), source };
+    std::fs::read(path).map(Some).map_err(unreadable)
 }
 
 fn open_policy(settings: &Settings) -> Result<OpenPolicy, StartError> {
@@ -429,7 +399,22 @@ fn limits(limits: &crate::config::Limits) -> Limits {
     }
 }
 
-fn report(what: &str, outcome: Result<(), impl std::error::Error>) {
+async fn measure_lag() {
+    let mut ticks = tokio::time::interval(LAG_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let lag = histogram!(telemetry::WORKER_LAG);
+    loop {
+        lag.record(ticks.tick().await.elapsed());
+    }
+}
+
+/// Settings allow a few million at most, which a float holds exactly.
+fn count(most: usize) -> f64 {
+    u32::try_from(most).map_or(f64::INFINITY, f64::from)
+}
+
+/// Says whether something was read again.
+pub(crate) fn report(what: &str, outcome: Result<(), impl std::fmt::Display>) {
     match outcome {
         Ok(()) => info!(what, "reloaded"),
         Err(problem) => error!(what, %problem, "not reloaded; the old one stays"),

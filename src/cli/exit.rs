@@ -15,7 +15,7 @@ pub enum Exit {
     Usage,
     /// A file cannot be read or written.
     File,
-    /// No relay answered.
+    /// No relay answered, or it takes no connections.
     Unreachable,
     /// The relay cannot run.
     CannotRun,
@@ -32,7 +32,7 @@ Exit codes:
     1  the handoff ended without the credential being handed over
     2  the arguments make no sense
    66  a file cannot be read or written
-   69  no relay answered
+   69  no relay answered, or it takes no connections
    71  the relay cannot run: an address is taken, a key or certificate is not usable
    78  a setting is wrong
   130  interrupted

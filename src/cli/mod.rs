@@ -3,6 +3,8 @@
 //! Standard output carries what was asked for, standard error what went wrong and the log. With `--json` each line of
 //! standard output is one JSON object with an `event`.
 
+mod ask;
+mod check_config;
 mod demo;
 mod exit;
 mod files;
@@ -14,6 +16,7 @@ mod picture;
 mod qr_screen;
 mod relays;
 mod serve;
+mod status;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use utoipa::OpenApi as _;
@@ -23,7 +26,7 @@ use exit::Failure;
 use output::Output;
 
 use crate::activation::http::ApiDoc as ActivationApiDoc;
-use crate::edge::routes::ApiDoc;
+use crate::edge::routes::{ApiDoc, Version};
 
 /// Hands an app's credential over to a new phone, end-to-end encrypted, through a relay that can read nothing.
 #[derive(Debug, Parser)]
@@ -44,6 +47,13 @@ enum Command {
     Old(Box<old::Old>),
     New(Box<new::New>),
     Demo(demo::Demo),
+    CheckConfig(Box<check_config::CheckConfig>),
+    #[command(name = "healthcheck")]
+    HealthCheck(status::HealthCheck),
+    Status(status::Status),
+    /// Print the version of this binary and of the protocol
+    #[command(disable_version_flag = true)]
+    Version,
     /// Print the OpenAPI document of the relay's HTTP side
     Openapi,
     /// Print a completion script for a shell
@@ -70,6 +80,15 @@ impl Cli {
             Command::Old(old) => old.run(output),
             Command::New(new) => new.run(output),
             Command::Demo(demo::Demo {}) => demo::Demo::run(output),
+            Command::CheckConfig(check) => check.run(output),
+            Command::HealthCheck(check) => check.run(output),
+            Command::Status(status) => status.run(output),
+            Command::Version => {
+                let version = Version::of_this_binary();
+                let text = format!("{} {}, protocol {}", version.name, version.release, version.protocol);
+                output.say(&text, &serde_json::to_value(version).unwrap_or_default());
+                Ok(Exit::Success)
+            }
             Command::Openapi => {
                 let mut document = ApiDoc::openapi();
                 document.merge(ActivationApiDoc::openapi());

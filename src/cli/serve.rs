@@ -10,16 +10,17 @@ use tokio::sync::watch;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use crate::app::{Listeners, Node, Stop};
+use crate::app::{self, Listeners, Node, Stop};
 use crate::config::{Args, ConfigError, Loaded, Settings};
 use crate::protocol::limits::SESSION_LIFETIME;
 use crate::telemetry;
+use crate::telemetry::logs::FilterSwitch;
 
 /// Run the relay (what runs without a command)
 ///
 /// Settings come from flags, then environment variables (`HANDOFF_SECTION__KEY`), then the file, then defaults.
 /// SIGTERM lets sessions finish or sends them to other nodes (`drain.grace`, `drain.window`), a second one and Ctrl-C
-/// end it at once, SIGHUP makes it read keys and certificates again. With `--redis-url` any number of nodes are one relay.
+/// end it at once, SIGHUP makes it read keys, certificates and `log.filter` again. With `--redis-url` any number of nodes are one relay.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
   handoff serve
@@ -43,15 +44,15 @@ impl Serve {
             Output::raw(loaded.print_config().trim_end());
             return Ok(Exit::Success);
         }
-        start(&loaded, output).map_err(|problem| Failure { exit: Exit::CannotRun, problem })?;
+        start(self.settings, &loaded, output).map_err(|problem| Failure { exit: Exit::CannotRun, problem })?;
         Ok(Exit::Success)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
-fn start(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
+fn start(args: Args, loaded: &Loaded, output: Output) -> anyhow::Result<()> {
     let settings = &loaded.settings;
-    telemetry::logs::start(settings.log.format, &settings.log.filter)?;
+    let log_filter = telemetry::logs::start(settings.log.format, &settings.log.filter)?;
     let metrics = telemetry::install_metrics(SystemTime::now())?;
     raise_open_files();
     for warning in loaded.warnings(telemetry::max_open_files()) {
@@ -65,10 +66,21 @@ fn start(loaded: &Loaded, output: Output) -> anyhow::Result<()> {
         announce(&listeners, settings, output)?;
         let stop = watch::Sender::new(Stop::Not);
         let stopping = stop.subscribe();
-        drop(actix_web::rt::spawn(signals.follow(stop, node.reloader())));
+        let reload_node = node.reloader();
+        let reload = move || {
+            reload_node();
+            app::report("log filter", reload_filter(&args, &log_filter));
+        };
+        drop(actix_web::rt::spawn(signals.follow(stop, reload)));
         node.run(listeners, stopping).await?;
         Ok(())
     })
+}
+
+/// Takes `log.filter` from where the settings come from; of the other settings, none changes while the relay runs.
+fn reload_filter(args: &Args, filter: &FilterSwitch) -> anyhow::Result<()> {
+    let loaded = Loaded::load(args, std::env::vars_os())?;
+    Ok(filter.set(&loaded.settings.log.filter)?)
 }
 
 /// A shell's soft limit is often 1,024, and the hard one, which every process may take, far above.

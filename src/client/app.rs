@@ -18,9 +18,10 @@ use super::machine::Machine;
 use super::new::NewTransfer;
 use super::old::OldTransfer;
 use super::outcome::{EndReason, NewOutcome, OldOutcome, TransferError};
+use super::payload::Payload;
 use super::relays::{RelayList, RelayNotAllowed};
 use super::settings::{NewSettings, OldSettings};
-use crate::crypto::{CheckCode, Credential};
+use crate::crypto::CheckCode;
 use crate::protocol::Role;
 use crate::protocol::qr::QrPayload;
 
@@ -48,10 +49,10 @@ impl OldApp {
     ///
     /// # Errors
     /// [`StartError`]; nothing was sent.
-    pub fn start(&self, settings: OldSettings, credential: Credential) -> Result<OldHandle, StartError> {
+    pub fn start(&self, settings: OldSettings, payload: impl Into<Payload>) -> Result<OldHandle, StartError> {
         let urls = self.relays.resolve(&settings.relay)?;
         let (runtime, rng) = surroundings()?;
-        let machine = OldTransfer::new(settings, credential, tokio::time::Instant::now().into_std(), rng)?;
+        let machine = OldTransfer::new(settings, payload, tokio::time::Instant::now().into_std(), rng)?;
         let route = Route { connector: self.connector.clone(), urls, session: machine.session(), role: Role::Old };
         Ok(Transfer::spawn(&runtime, machine, route, OldTransfer::on_command))
     }

@@ -12,7 +12,8 @@ const MOST: Duration = Duration::from_secs(5);
 
 /// The wait after this many failures in a row (0: the first), between half and all of 100 ms, doubled each time, at
 /// most 5 s. Random, so that the phones a relay lost together do not come back together.
-pub(super) fn delay(failures: u32, rng: &mut impl Rng) -> Duration {
+#[must_use]
+pub fn delay(failures: u32, rng: &mut impl Rng) -> Duration {
     let most = FIRST.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(MOST);
     let half = most.checked_div(2).unwrap_or(most);
     half.saturating_add(half.mul_f64(f64::from(rng.next_u32()) / f64::from(u32::MAX)))

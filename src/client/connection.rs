@@ -1,6 +1,5 @@
 //! One WebSocket connection to a relay: name, TCP, TLS, handshake. Decides nothing; every failure has a name.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,6 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -18,6 +16,7 @@ use tokio_tungstenite::tungstenite::http::header::{RETRY_AFTER, SEC_WEBSOCKET_PR
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
+use super::dial::{Dial, Direct, Transport};
 use super::outcome::ConnectFailure;
 use super::relays::RelayUrl;
 use crate::protocol::ids::SessionId;
@@ -26,26 +25,25 @@ use crate::protocol::{Role, SUBPROTOCOL, limits};
 /// Time for a whole connection: name, TCP, TLS and handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time for one of a name's addresses, so that a broken IPv6 path does not use up the time for all.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Read buffer: most messages are one 4 KiB chunk, and a load tester has thousands of connections.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Most bytes that wait to be written: a window of the largest frames, and control messages.
 const WRITE_BUFFER_BYTES: usize = 5 * limits::MAX_FRAME_BYTES;
 
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+/// One WebSocket connection to one side of a session.
+pub type Socket = WebSocketStream<MaybeTlsStream<Box<dyn Transport>>>;
 
 /// How connections are made; cheap to clone, and shared by any number of transfers.
 #[derive(Clone)]
 pub struct Connector {
     tls: Option<Arc<ClientConfig>>,
+    dial: Arc<dyn Dial>,
 }
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").field("tls", &self.tls.is_some()).finish()
+        f.debug_struct("Connector").field("tls", &self.tls.is_some()).field("dial", &self.dial).finish()
     }
 }
 
@@ -77,7 +75,13 @@ impl Connector {
     /// For `ws://` only: every `wss://` connection fails.
     #[must_use]
     pub fn plain() -> Self {
-        Self { tls: None }
+        Self { tls: None, dial: Arc::new(Direct) }
+    }
+
+    /// Takes its connections from the app: bound to one network, through a proxy, or over another stream altogether.
+    #[must_use]
+    pub fn dialing(self, dial: Arc<dyn Dial>) -> Self {
+        Self { dial, ..self }
     }
 
     fn trusting(roots: RootCertStore) -> Result<Self, TlsSetupError> {
@@ -90,16 +94,14 @@ impl Connector {
             .map_err(|_| TlsSetupError::NoRoots)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { tls: Some(Arc::new(config)) })
+        Ok(Self { tls: Some(Arc::new(config)), dial: Arc::new(Direct) })
     }
 
-    /// Connects to one side of a session.
-    pub(super) async fn connect(
-        &self,
-        url: &RelayUrl,
-        session: SessionId,
-        role: Role,
-    ) -> Result<Socket, ConnectFailure> {
+    /// Connects to one side of a session, for a tool that speaks the protocol itself. An app starts a transfer instead.
+    ///
+    /// # Errors
+    /// [`ConnectFailure`] says what failed, and for how long the relay wants to be left alone.
+    pub async fn connect(&self, url: &RelayUrl, session: SessionId, role: Role) -> Result<Socket, ConnectFailure> {
         let connecting = timeout(CONNECT_TIMEOUT, self.connect_in_time(url, session, role));
         connecting.await.unwrap_or(Err(ConnectFailure::Timeout))
     }
@@ -111,7 +113,8 @@ impl Connector {
             (true, Some(tls)) => tokio_tungstenite::Connector::Rustls(Arc::clone(tls)),
             (false, _) => tokio_tungstenite::Connector::Plain,
         };
-        let stream = tcp(url).await?;
+        let (host, port) = url.host_and_port().ok_or(ConnectFailure::Name)?;
+        let stream = self.dial.dial(&host, port).await?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -145,25 +148,6 @@ fn request(endpoint: &str) -> Result<Request, ConnectFailure> {
     let mut request = endpoint.into_client_request().map_err(|_| ConnectFailure::Name)?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     Ok(request)
-}
-
-async fn tcp(url: &RelayUrl) -> Result<TcpStream, ConnectFailure> {
-    let (host, port) = url.host_and_port().ok_or(ConnectFailure::Name)?;
-    let addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host((host, port)).await.map_err(|_| ConnectFailure::Name)?.collect();
-    let mut failure = ConnectFailure::Name;
-    for address in addresses {
-        match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Small messages that somebody waits for; if the option is refused they are only slower.
-                let _delayed = stream.set_nodelay(true).is_err();
-                return Ok(stream);
-            }
-            Ok(Err(_)) => failure = ConnectFailure::Connect,
-            Err(_) => failure = ConnectFailure::Timeout,
-        }
-    }
-    Err(failure)
 }
 
 fn failure_of(error: &Error) -> ConnectFailure {

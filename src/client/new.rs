@@ -14,8 +14,8 @@ use super::outcome::{ConnectFailure, EndReason, NewOutcome, TransferError};
 use super::party::Party;
 use super::settings::NewSettings;
 use crate::crypto::{
-    AwaitingReply, ChannelError, Complete, Credential, DeviceInfo, DeviceKey, Invitation, OpenedReply, Received,
-    Receiver,
+    AwaitingReply, Binding, ChannelError, Complete, Credential, DeviceInfo, DeviceKey, Invitation, OpenedReply,
+    Received, Receiver,
 };
 use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
@@ -34,7 +34,7 @@ enum State {
     /// The code is on the screen, or the credential is coming.
     Receiving { receiver: Receiver, code_accepted: bool },
     /// The credential is here.
-    Complete { credential: Credential },
+    Complete { credential: Credential, binding: Binding },
     /// Nothing secret is left, except in the outcome.
     Over,
 }
@@ -125,12 +125,13 @@ impl<R: CryptoRng> NewTransfer<R> {
     }
 
     fn on_complete(&mut self, complete: Complete, now: Instant) {
+        let binding = complete.binding();
         let Ok((credential, receipt)) = complete.finish() else { return self.fail_with(EndReason::Internal, now) };
         let total = credential.len();
         self.exchange.send(receipt);
         self.exchange.push_event(NewEvent::Receiving { received: total, total });
         self.exchange.push_event(NewEvent::CredentialReceived);
-        self.state = State::Complete { credential };
+        self.state = State::Complete { credential, binding };
     }
 
     /// Something did not verify.
@@ -154,9 +155,9 @@ impl<R: CryptoRng> NewTransfer<R> {
             return;
         }
         let confirmed = reason == EndReason::Closed(CloseReason::Completed);
-        let (event, outcome) = if let State::Complete { credential } = state {
+        let (event, outcome) = if let State::Complete { credential, binding } = state {
             let event = if confirmed { NewEvent::Confirmed } else { NewEvent::Unconfirmed(reason) };
-            (event, NewOutcome::Received { credential, confirmed })
+            (event, NewOutcome::Received { credential, confirmed, binding })
         } else {
             // Who says that all is well while there is no credential breaks the protocol.
             let reason = if confirmed { EndReason::ProtocolViolated } else { reason };

@@ -13,11 +13,12 @@ use super::link::{First, Step};
 use super::machine::{Machine, Transmit};
 use super::outcome::{ConnectFailure, EndReason, OldOutcome, TransferError};
 use super::party::Party;
+use super::payload::Payload;
 use super::picture::Picture;
 use super::settings::OldSettings;
 use super::time::{after, earlier};
 use crate::crypto::{
-    AwaitingCode, ChannelError, CheckCode, Credential, Offer, OfferSettings, OpenedHello, Sender, WrongCode,
+    AwaitingCode, ChannelError, CheckCode, Confirmed, Offer, OfferSettings, OpenedHello, Sender, WrongCode,
 };
 use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
@@ -47,7 +48,7 @@ pub struct OldTransfer<R> {
     settings: OldSettings,
     session: SessionId,
     state: State,
-    credential: Option<Credential>,
+    payload: Option<Payload>,
     exchange: Exchange<OldEvent, R>,
     picture: Picture,
     /// The frame that has joined.
@@ -63,8 +64,14 @@ impl<R: CryptoRng> OldTransfer<R> {
     ///
     /// # Errors
     /// [`TransferError`] for a credential that is too large, and for settings that no relay accepts.
-    pub fn new(settings: OldSettings, credential: Credential, now: Instant, mut rng: R) -> Result<Self, TransferError> {
-        if credential.len() > limits::MAX_CREDENTIAL_BYTES {
+    pub fn new(
+        settings: OldSettings,
+        payload: impl Into<Payload>,
+        now: Instant,
+        mut rng: R,
+    ) -> Result<Self, TransferError> {
+        let payload = payload.into();
+        if payload.known_len().is_some_and(|length| length > limits::MAX_CREDENTIAL_BYTES) {
             return Err(ChannelError::CredentialTooLarge.into());
         }
         let frames = settings.frames()?;
@@ -84,8 +91,8 @@ impl<R: CryptoRng> OldTransfer<R> {
         Ok(Self {
             session,
             state: State::Offering { offer },
-            total: credential.len(),
-            credential: Some(credential),
+            total: 0,
+            payload: Some(payload),
             exchange: Exchange::new(Role::Old, settings.patience, now, rng),
             picture: Picture::new(settings.interval, frames, settings.lifetime),
             joined: None,
@@ -115,13 +122,21 @@ impl<R: CryptoRng> OldTransfer<R> {
         if until <= now {
             return self.fail(EndReason::Closed(CloseReason::CodeTimeout), CancelReason::CodeTimeout, now);
         }
-        match channel.confirm(code, self.credential.take().unwrap_or_default()) {
-            Ok(sender) => {
-                self.state = State::Sending { sender };
+        match channel.confirm(code) {
+            Ok(confirmed) => {
                 self.exchange.push_event(OldEvent::CodeAccepted);
+                self.hand_over(confirmed);
             }
             Err(WrongCode) => self.fail(EndReason::Closed(CloseReason::WrongCode), CancelReason::WrongCode, now),
         }
+    }
+
+    fn hand_over(&mut self, channel: Confirmed) {
+        let Some(payload) = self.payload.take() else { return };
+        let credential = payload.make(&channel.binding());
+        let sender = channel.hand_over(credential);
+        self.total = sender.progress().total;
+        self.state = State::Sending { sender };
     }
 
     fn on_joined(&mut self, joined: JoinedPeer, now: Instant) {
@@ -200,7 +215,7 @@ impl<R: CryptoRng> OldTransfer<R> {
 
     fn conclude(&mut self, reason: EndReason) {
         self.state = State::Over;
-        self.credential = None;
+        self.payload = None;
         if self.outcome.is_none() {
             self.outcome = Some(OldOutcome::Ended(reason));
             self.exchange.push_event(OldEvent::Ended(reason));

@@ -67,7 +67,8 @@ impl RelayUrl {
     }
 
     /// The host as it is resolved, and the port.
-    pub(super) fn host_and_port(&self) -> Option<(String, u16)> {
+    #[must_use]
+    pub fn host_and_port(&self) -> Option<(String, u16)> {
         let host = match self.0.host()? {
             Host::Domain(name) => name.to_owned(),
             Host::Ipv4(address) => address.to_string(),
@@ -77,7 +78,8 @@ impl RelayUrl {
     }
 
     /// The full address of one side of a session. Not for any log.
-    pub(super) fn endpoint(&self, session: SessionId, role: Role) -> String {
+    #[must_use]
+    pub fn endpoint(&self, session: SessionId, role: Role) -> String {
         let base = self.0.as_str().trim_end_matches('/');
         format!("{base}/v1/sessions/{}/{role}", session.to_path_segment())
     }

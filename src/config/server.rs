@@ -17,7 +17,7 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Where metrics and the version are served; together with apps if not set.
     pub metrics_listen: Option<SocketAddr>,
-    /// Threads that serve connections; one for each CPU if not set.
+    /// Threads that serve connections; one if not set.
     pub workers: Option<usize>,
     /// The certificate chain, with [`Self::tls_key`]; without both the relay speaks plain HTTP.
     pub tls_certificate: Option<PathBuf>,

@@ -2,6 +2,7 @@
 //! the QR code can claim any model.
 
 use std::fmt;
+use std::sync::Arc;
 
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
@@ -56,8 +57,10 @@ impl DeviceInfo {
 #[error("a device's model and app version have at most 64 bytes each and no control characters")]
 pub struct BadDeviceInfo;
 
-/// The new device's signing key (ES256: ECDSA with P-256 and SHA-256). Boxed, so that moving it leaves no copies behind.
-pub struct DeviceKey(Box<SigningKey>);
+/// The new device's signing key (ES256: ECDSA with P-256 and SHA-256). Clones are handles to the same key, which is
+/// cleared with the last of them: an app keeps one, and signs with it after the handoff.
+#[derive(Clone)]
+pub struct DeviceKey(Arc<SigningKey>);
 
 // `SigningKey` clears itself.
 impl ZeroizeOnDrop for DeviceKey {}
@@ -65,13 +68,17 @@ impl ZeroizeOnDrop for DeviceKey {}
 impl DeviceKey {
     /// Makes a key.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        Self(Box::new(SigningKey::generate_from_rng(rng)))
+        Self(Arc::new(SigningKey::generate_from_rng(rng)))
     }
 
     /// The public key: SEC1, uncompressed.
     #[must_use]
     pub fn public(&self) -> Vec<u8> {
-        self.0.verifying_key().to_sec1_point(false).as_bytes().to_vec()
+        self.verifier().encode()
+    }
+
+    pub(super) fn verifier(&self) -> DevicePublicKey {
+        DevicePublicKey(*self.0.verifying_key())
     }
 
     /// Signs, deterministically (RFC 6979).
@@ -97,6 +104,10 @@ impl DevicePublicKey {
         let uncompressed = bytes.len() == PUBLIC_KEY_BYTES;
         let key = uncompressed.then(|| VerifyingKey::from_sec1_bytes(bytes).ok()).flatten();
         key.map(Self).ok_or(ChannelError::DoesNotOpen)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        self.0.to_sec1_point(false).as_bytes().to_vec()
     }
 
     pub(super) fn verify(&self, statement: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> Result<(), ChannelError> {

@@ -80,7 +80,7 @@
 //!
 //! // New shows the check code; the person types it into old.
 //! let typed = new.code.to_string().parse()?;
-//! let mut sender = old.channel.confirm(&typed, Credential::new(b"the credential".to_vec()))?;
+//! let mut sender = old.channel.confirm(&typed)?.hand_over(Credential::new(b"the credential".to_vec()));
 //!
 //! // The credential, in as many frames as it takes, and the receipt.
 //! let mut receiver = new.channel;
@@ -122,6 +122,7 @@
 //! [`Suite::P256`]: crate::protocol::qr::Suite::P256
 //! [`Suite::MlKem768P256`]: crate::protocol::qr::Suite::MlKem768P256
 
+mod binding;
 mod check_code;
 mod device;
 mod error;
@@ -138,6 +139,7 @@ mod suite;
 
 use zeroize::Zeroizing;
 
+pub use binding::Binding;
 pub use check_code::{BadCheckCode, CheckCode, WrongCode};
 pub use device::{BadDeviceInfo, DeviceInfo, DeviceKey};
 pub use error::ChannelError;
@@ -145,7 +147,7 @@ pub use invitation::{AwaitingReply, Invitation, OpenedReply};
 pub use offer::{AwaitingCode, Offer, OfferSettings, OpenedHello};
 pub use proximity::{BadProximity, Proximity};
 pub use receiver::{Complete, Received, Receiver};
-pub use sender::Sender;
+pub use sender::{Confirmed, Sender};
 
 /// What is handed over: the application's bytes, cleared when dropped.
 pub type Credential = Zeroizing<Vec<u8>>;

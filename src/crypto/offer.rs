@@ -11,9 +11,9 @@ use super::padding::unpad;
 use super::proximity::Proximity;
 use super::response::{self, Response};
 use super::schedule::{self, Digest};
-use super::sender::Sender;
+use super::sender::Confirmed;
 use super::suite::{OpeningContext, SecretKey};
-use super::{ChannelError, Credential, message, opaque};
+use super::{ChannelError, message, opaque};
 use crate::protocol::Role;
 use crate::protocol::frame::{FrameKind, Header};
 use crate::protocol::ids::{JoinHash, PublishedKey, SessionId};
@@ -170,12 +170,13 @@ impl AwaitingCode {
     /// Compares the code that was typed, in constant time. One try: a wrong code is the end of the channel.
     ///
     /// # Errors
-    /// [`WrongCode`] if it is another one; the credential is cleared.
-    pub fn confirm(self, typed: &CheckCode, credential: Credential) -> Result<Sender, WrongCode> {
+    /// [`WrongCode`] if it is another one.
+    pub fn confirm(self, typed: &CheckCode) -> Result<Confirmed, WrongCode> {
         if !bool::from(self.code.ct_eq(typed)) {
             return Err(WrongCode);
         }
-        Ok(Sender::new(self.response, self.context, self.reply_hash, self.peer_key, credential))
+        let Self { response, context, reply_hash, peer_key, .. } = self;
+        Ok(Confirmed { response, context, reply_hash, peer_key })
     }
 }
 

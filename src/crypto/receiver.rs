@@ -1,5 +1,6 @@
 //! New's side after the reply: collects the credential and signs its receipt. Not what the app does with either.
 
+use super::binding::Binding;
 use super::device::DeviceKey;
 use super::message::{self, Chunk};
 use super::padding::pad;
@@ -70,6 +71,12 @@ pub struct Complete {
 }
 
 impl Complete {
+    /// What a statement about this handoff must name.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        Binding::new(self.reply_hash, &self.device_key.verifier())
+    }
+
     /// The credential, and the receipt frame to send once it is safely stored.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use subtle::ConstantTimeEq as _;
 
+use super::binding::Binding;
 use super::device::DevicePublicKey;
 use super::message::{self, Chunk};
 use super::padding::unpad;
@@ -15,7 +16,32 @@ use crate::protocol::frame::{FrameKind, Header};
 /// The only header that a receipt can have.
 pub(super) const RECEIPT: Header = Header { from: Role::New, kind: FrameKind::Receipt, seq: 1 };
 
-/// Old's confirmed channel.
+/// Old's channel to the device on which the person read the check code: what it is bound to may now be signed.
+pub struct Confirmed {
+    pub(super) response: Response,
+    pub(super) context: OpeningContext,
+    pub(super) reply_hash: Digest,
+    pub(super) peer_key: DevicePublicKey,
+}
+
+impl Confirmed {
+    /// What a statement about this handoff names.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        Binding::new(self.reply_hash, &self.peer_key)
+    }
+
+    /// Takes what is to be handed over.
+    #[must_use]
+    pub fn hand_over(self, credential: Credential) -> Sender {
+        let digest = schedule::credential_digest(&credential);
+        let progress = Progress { sent: 0, total: credential.len() };
+        let Self { response, context, reply_hash, peer_key } = self;
+        Sender { response, context, reply_hash, peer_key, digest, credential: Some(credential), progress }
+    }
+}
+
+/// Old's channel with a credential to send.
 pub struct Sender {
     response: Response,
     context: OpeningContext,
@@ -28,18 +54,6 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(
-        response: Response,
-        context: OpeningContext,
-        reply_hash: Digest,
-        peer_key: DevicePublicKey,
-        credential: Credential,
-    ) -> Self {
-        let digest = schedule::credential_digest(&credential);
-        let progress = Progress { sent: 0, total: credential.len() };
-        Self { response, context, reply_hash, peer_key, digest, credential: Some(credential), progress }
-    }
-
     /// Seals the next piece of the credential; `None` after the last. An empty credential has one piece.
     ///
     /// # Errors
@@ -79,4 +93,4 @@ impl Sender {
     }
 }
 
-opaque!(Sender);
+opaque!(Confirmed, Sender);

@@ -7,6 +7,7 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::{Method, Version as HttpVersion};
 use actix_web::{HttpRequest, HttpResponse, web};
 use ipnet::IpNet;
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tracing::debug;
@@ -22,6 +23,9 @@ use crate::protocol::{Role, SUBPROTOCOL};
 use crate::relay::link::Cord;
 use crate::relay::{BUSY_RETRY_AFTER, Relay};
 use crate::telemetry;
+
+/// The prefix of the paths that apps connect to; below it are a session's id and a role.
+const SESSIONS: &str = "/v1/sessions";
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -47,7 +51,9 @@ pub struct Edge {
 /// The paths of the public listener.
 pub fn public(config: &mut web::ServiceConfig) {
     config
-        .route("/v1/sessions/{session}/{role}", web::get().to(connect))
+        // A fixed prefix, and the rest is split in `connect`: a pattern is a regular expression, which costs more than
+        // all else that is done for a request.
+        .service(web::scope(SESSIONS).default_service(web::to(connect)))
         .configure(health)
         .default_service(web::to(nothing_here));
 }
@@ -81,12 +87,12 @@ pub struct ApiDoc;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Version {
     /// The package's name.
-    name: &'static str,
+    pub name: &'static str,
     /// The package's version.
     #[serde(rename = "version")]
-    release: &'static str,
+    pub release: &'static str,
     /// The WebSocket subprotocol.
-    protocol: &'static str,
+    pub protocol: &'static str,
 }
 
 impl Version {
@@ -116,18 +122,17 @@ impl Version {
         (status = 503, description = "The node is over a limit or shutting down; Retry-After says when to try again", body = super::problem::Body, content_type = "application/problem+json"),
     )
 )]
-async fn connect(
-    request: HttpRequest,
-    path: web::Path<(String, String)>,
-    payload: web::Payload,
-    edge: web::Data<Edge>,
-) -> Result<HttpResponse, Problem> {
-    shake_hands(&request, path.into_inner(), payload, &edge).inspect_err(count_refusal)
+async fn connect(request: HttpRequest, payload: web::Payload, edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
+    let below = request.path().strip_prefix(SESSIONS).and_then(|rest| rest.strip_prefix('/'));
+    match below.and_then(|rest| rest.split_once('/')).filter(|_| request.method() == Method::GET) {
+        Some(names) => shake_hands(&request, names, payload, &edge).inspect_err(count_refusal),
+        None => nothing_here(request).await,
+    }
 }
 
 fn shake_hands(
     request: &HttpRequest,
-    (session, role): (String, String),
+    (session, role): (&str, &str),
     payload: web::Payload,
     edge: &Edge,
 ) -> Result<HttpResponse, Problem> {
@@ -231,6 +236,10 @@ async fn readyz(edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Metrics", content_type = "text/plain")))]
 async fn metrics(edge: web::Data<Edge>) -> HttpResponse {
+    let takes_connections = edge.ready.load(Ordering::Relaxed);
+    let is_ready = takes_connections && edge.relay.is_ready();
+    gauge!(telemetry::READY).set(if is_ready { 1.0 } else { 0.0 });
+    gauge!(telemetry::DRAINING).set(if takes_connections { 0.0 } else { 1.0 });
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(telemetry::render(&edge.metrics))
 }
 

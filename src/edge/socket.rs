@@ -13,7 +13,6 @@ use actix::prelude::*;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
 use futures_util::StreamExt as _;
-use metrics::{counter, gauge};
 use tracing::{Span, debug};
 
 use super::admission::ConnectionGuard;
@@ -27,7 +26,6 @@ use crate::relay::message::{Attach, Deliver, Gone, Hangup, Inbound, WireEvent};
 use crate::relay::{OUTBOX, Relay};
 use crate::session::ConnectionId;
 use crate::session::network_tag::NetworkTag;
-use crate::telemetry;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -118,16 +116,14 @@ impl Actor for Socket {
             return ctx.stop();
         }
         self.session = Some(SessionEnd { inbound: session.clone().recipient(), gone: session.recipient() });
-        let role = self.party.role.as_str();
-        counter!(telemetry::CONNECTIONS_OPENED, "role" => role).increment(1);
-        gauge!(telemetry::CONNECTIONS, "role" => role).increment(1.0);
+        self.relay.meters().count_connection(self.party.role);
         self.span.in_scope(|| debug!("connected"));
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
         self.span.in_scope(|| debug!("disconnected"));
         if let Some(session) = &self.session {
-            gauge!(telemetry::CONNECTIONS, "role" => self.party.role.as_str()).decrement(1.0);
+            self.relay.meters().count_disconnection(self.party.role);
             // Its slot is reserved: only a session that is gone itself does not take it.
             drop(session.gone.try_send(Gone { connection: self.connection }));
         }

@@ -8,11 +8,12 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use uuid::Uuid;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::limits;
 
@@ -125,12 +126,8 @@ macro_rules! fixed_bytes {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let mut bytes = decode_base64url(deserializer, $len)?;
-                let fixed = bytes.as_slice().try_into().map(Self);
-                bytes.zeroize();
-                fixed.map_err(|_| {
-                    de::Error::custom(concat!("expected ", stringify!($len), " bytes in unpadded base64url"))
-                })
+                let expected = concat!(stringify!($len), " bytes in unpadded base64url");
+                deserializer.deserialize_str(Text { expected, decode: decode_fixed }).map(Self)
             }
         }
     };
@@ -205,8 +202,7 @@ impl Serialize for PublishedKey {
 
 impl<'de> Deserialize<'de> for PublishedKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(decode_base64url(deserializer, limits::MAX_PUBLIC_KEY_BYTES)?)
-            .ok_or_else(|| de::Error::custom("expected 1 to 2048 bytes in unpadded base64url"))
+        deserializer.deserialize_str(Text { expected: "1 to 2048 bytes in unpadded base64url", decode: decode_key })
     }
 }
 
@@ -242,13 +238,45 @@ impl<'de> Deserialize<'de> for OpenToken {
     }
 }
 
-/// Decodes at most `max` bytes. The error never repeats the input: it may be a secret.
-fn decode_base64url<'de, D: Deserializer<'de>>(deserializer: D, max: usize) -> Result<Vec<u8>, D::Error> {
-    let mut text = String::deserialize(deserializer)?;
-    let fits = text.len() <= max.div_ceil(3).saturating_mul(4);
-    let decoded = if fits { URL_SAFE_NO_PAD.decode(&text).ok() } else { None };
-    text.zeroize();
-    decoded.ok_or_else(|| de::Error::custom(format_args!("expected at most {max} bytes in unpadded base64url")))
+/// Room for the longest of the fixed lengths, in whole groups of three.
+const LONGEST_FIXED: usize = 36;
+
+fn decode_fixed<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
+    const { assert!(LEN.div_ceil(3) * 3 <= LONGEST_FIXED, "the decoder wants room for whole groups") };
+    let mut bytes = Zeroizing::new([0; LONGEST_FIXED]);
+    let length = URL_SAFE_NO_PAD.decode_slice(text, bytes.as_mut_slice()).ok()?;
+    bytes.get(..length)?.try_into().ok()
+}
+
+fn decode_key(text: &str) -> Option<PublishedKey> {
+    if text.len() > limits::MAX_PUBLIC_KEY_BYTES.div_ceil(3).saturating_mul(4) {
+        return None;
+    }
+    PublishedKey::new(URL_SAFE_NO_PAD.decode(text).ok()?)
+}
+
+/// Reads a text where it lies. It may be a secret: no copy is left behind, and the error never repeats it.
+struct Text<F> {
+    expected: &'static str,
+    decode: F,
+}
+
+impl<T, F: FnOnce(&str) -> Option<T>> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.decode)(text).ok_or_else(|| E::custom(format_args!("expected {}", self.expected)))
+    }
+
+    fn visit_string<E: de::Error>(self, mut text: String) -> Result<T, E> {
+        let decoded = self.visit_str(&text);
+        text.zeroize();
+        decoded
+    }
 }
 
 #[cfg(test)]

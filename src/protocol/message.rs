@@ -312,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn a_text_with_escapes_is_the_same_text() {
+        let plain = format!(r#"{{"type":"resume","token":"{B32}"}}"#);
+        let escaped = plain.replacen('A', r"\u0041", 1);
+        assert_ne!(escaped, plain);
+        assert_eq!(ClientMessage::decode(&escaped), ClientMessage::decode(&plain));
+        assert!(ClientMessage::decode(&plain).is_ok());
+    }
+
+    #[test]
     fn a_decode_error_does_not_repeat_the_input() {
         let error = ClientMessage::decode(r#"{"type":"resume","token":"hunter2"}"#).unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");

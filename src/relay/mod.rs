@@ -29,6 +29,7 @@ use crate::keyed_hash::HashKey;
 use crate::protocol::ids::SessionId;
 use crate::session::node::NodeId;
 use crate::session::{ConnectionId, Settings};
+use crate::telemetry::Meters;
 use open_policy::OpenPolicy;
 use registry::Registry;
 use session_actor::SessionActor;
@@ -73,6 +74,7 @@ pub struct Relay {
     tag_key: HashKey,
     clocks: Clocks,
     connections: AtomicU64,
+    meters: Meters,
 }
 
 impl Relay {
@@ -97,6 +99,7 @@ impl Relay {
             tag_key,
             clocks,
             connections: AtomicU64::new(0),
+            meters: Meters::new(),
         })
     }
 
@@ -123,12 +126,19 @@ impl Relay {
         }
         let actors = self.registry.actors();
         let pause = window.checked_div(u32::try_from(actors.len()).unwrap_or(u32::MAX)).unwrap_or_default();
-        for (number, actor) in actors.into_iter().enumerate() {
-            if number > 0 {
-                tokio::time::sleep(pause).await;
+        let mut asked = Vec::with_capacity(actors.len());
+        // By the clock, and without waiting for answers: on a busy node, what each step is late would add up to minutes.
+        let mut due = Some(tokio::time::Instant::now());
+        for actor in actors {
+            if let Some(due) = due {
+                tokio::time::sleep_until(due).await;
             }
+            due = due.and_then(|due| due.checked_add(pause));
+            asked.push(actor.send(message::GoAway));
+        }
+        for answer in asked {
             // A session that is gone has nobody to tell.
-            actor.send(message::GoAway).await.ok();
+            answer.await.ok();
         }
     }
 
@@ -147,6 +157,12 @@ impl Relay {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The metrics that every handoff moves.
+    #[must_use]
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Who may open sessions.

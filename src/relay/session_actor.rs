@@ -3,7 +3,6 @@
 //! Decides nothing itself. It hands every event to the state machine, carries out what comes back, and keeps one
 //! timer for the next deadline.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
@@ -27,10 +26,13 @@ use crate::session::{ConnectionId, Note, Output, Session};
 pub struct SessionActor {
     id: SessionId,
     session: Session,
-    links: BTreeMap<ConnectionId, Link>,
+    /// Mostly two: a map takes more room, and finds nothing sooner.
+    links: Vec<(ConnectionId, Link)>,
     relay: Arc<Relay>,
     /// When the timer fires; it may fire too early, never too late.
     armed: Option<(Instant, SpawnHandle)>,
+    /// Since when both apps are in the session, as far as this node saw it.
+    paired_at: Option<Instant>,
     permit: Option<Permit>,
     entry: Option<RegistryEntry>,
     tag: SessionTag,
@@ -44,7 +46,18 @@ impl SessionActor {
         // few lines at info name the session themselves.
         let span = tracing::debug_span!("session", session = %tag);
         let session = Session::new(relay.settings.clone(), relay.node);
-        Self { id, session, links: BTreeMap::new(), relay, armed: None, permit: None, entry: Some(entry), tag, span }
+        Self {
+            id,
+            session,
+            links: Vec::with_capacity(2),
+            relay,
+            armed: None,
+            paired_at: None,
+            permit: None,
+            entry: Some(entry),
+            tag,
+            span,
+        }
     }
 
     fn now(&self) -> Instant {
@@ -70,25 +83,38 @@ impl SessionActor {
             Output::Ping(to) => self.deliver(to, Deliver::Ping),
             Output::Close(connection, reason, retry_after) => {
                 debug!(connection = connection.0, %reason, "closing connection");
-                if let Some(link) = self.links.get(&connection) {
+                if let Some(link) = self.link(connection) {
                     link.hang_up(reason, retry_after);
                 }
             }
-            Output::Cut(connection) => drop(self.links.remove(&connection)),
+            Output::Cut(connection) => drop(self.take_link(connection)),
             Output::Transition(connection, transition) => self.ask_directory(connection, transition, ctx),
             Output::Tell(node, event) => self.relay.directory.tell(node, self.id, event),
             Output::Note(note) => {
                 if let Note::MovedIn { .. } = note {
                     self.permit = Some(self.relay.registry.permit_for_live());
                 }
-                notes::take(note, self.tag);
+                if note == Note::Paired {
+                    self.paired_at = Some(self.now());
+                }
+                let paired = || self.paired_at.map(|since| self.now().saturating_duration_since(since));
+                notes::take(note, self.tag, &self.relay.meters, paired);
             }
             Output::Finished => self.finish(ctx),
         }
     }
 
+    fn link(&self, of: ConnectionId) -> Option<&Link> {
+        self.links.iter().find(|(connection, _)| *connection == of).map(|(_, link)| link)
+    }
+
+    fn take_link(&mut self, of: ConnectionId) -> Option<Link> {
+        let at = self.links.iter().position(|(connection, _)| *connection == of)?;
+        Some(self.links.swap_remove(at).1)
+    }
+
     fn deliver(&mut self, to: ConnectionId, message: Deliver) {
-        let Some(link) = self.links.get(&to) else { return };
+        let Some(link) = self.link(to) else { return };
         if link.deliver(message) == Err(Congested) {
             let now = self.now();
             self.session.handle_violation(to, CloseReason::TooSlow, None, now);
@@ -209,7 +235,7 @@ impl Handler<Attach> for SessionActor {
         if self.entry.is_none() && !self.session.has_ended() {
             return;
         }
-        self.links.insert(connection, link);
+        self.links.push((connection, link));
         self.drive(ctx, |actor, now| actor.session.handle_connect(connection, role, tag, now));
     }
 }
@@ -231,7 +257,7 @@ impl Handler<Gone> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, Gone { connection }: Gone, ctx: &mut Self::Context) {
-        if let Some(link) = self.links.remove(&connection) {
+        if let Some(link) = self.take_link(connection) {
             link.release();
         }
         self.drive(ctx, |actor, _| actor.session.handle_disconnect(connection));

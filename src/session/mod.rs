@@ -102,7 +102,12 @@ impl Session {
 
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.joined.is_none() {
+            // Most of its life a session waits, and there are thousands that do.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     /// When [`Self::handle_timeout`] must be called at the latest.

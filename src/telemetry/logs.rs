@@ -2,6 +2,7 @@
 //!
 //! What may stand in a line is not decided here; nothing that could name or open a session, nor an address, ever may.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 
 use serde::{Deserialize, Serialize};
@@ -10,14 +11,16 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 /// Modules of dependencies that log what clients sent, at levels that an operator may well enable. No filter can: nobody
 /// knows what a header holds.
 ///
 /// The decoder repeats the values of `Content-Length` and `Transfer-Encoding` that it refuses. What the WebSocket library
-/// logs is not even compiled, see `log` in `Cargo.toml`.
-const NEVER_LOGGED: [&str; 2] = ["actix_http::h1::decoder", "tungstenite"];
+/// logs is not even compiled, see `log` in `Cargo.toml`. The dispatcher writes an error for every request that cannot be
+/// read, so that any stranger could fill the log.
+const NEVER_LOGGED: [&str; 3] = ["actix_http::h1::decoder", "actix_http::h1::dispatcher", "tungstenite"];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,18 +75,48 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, BadFilter> {
     EnvFilter::builder().parse(filter).map_err(BadFilter::Other)
 }
 
+/// Changes what is logged while the process runs.
+pub struct FilterSwitch(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+/// The filter stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSwitched {
+    /// The filter cannot be understood.
+    #[error(transparent)]
+    Filter(#[from] BadFilter),
+    /// Nothing logs any more.
+    #[error(transparent)]
+    Gone(#[from] reload::Error),
+}
+
+impl FilterSwitch {
+    /// From now on, what passes `filter` is logged.
+    ///
+    /// # Errors
+    /// [`NotSwitched`]; then the old filter stays.
+    pub fn set(&self, filter: &str) -> Result<(), NotSwitched> {
+        Ok((self.0)(parse_filter(filter)?)?)
+    }
+}
+
+impl fmt::Debug for FilterSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FilterSwitch")
+    }
+}
+
 /// Starts logging to standard error, for the whole process.
 ///
 /// # Errors
 /// [`LogError`] if the filter is bad, or if logging was started before.
-pub fn start(format: Format, filter: &str) -> Result<(), LogError> {
+pub fn start(format: Format, filter: &str) -> Result<FilterSwitch, LogError> {
     let is_terminal = io::stderr().is_terminal();
     // https://no-color.org: set and not empty, whatever the value.
     let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let filter = parse_filter(filter)?;
-    subscriber(format, filter, is_terminal, is_terminal && wants_colour, io::stderr)
-        .try_init()
-        .map_err(LogError::Running)
+    let (subscriber, switch) = subscriber(format, filter, is_terminal, is_terminal && wants_colour, io::stderr);
+    subscriber.try_init().map_err(LogError::Running)?;
+    Ok(switch)
 }
 
 fn subscriber<W>(
@@ -92,7 +125,7 @@ fn subscriber<W>(
     is_terminal: bool,
     colour: bool,
     writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+) -> (Box<dyn Subscriber + Send + Sync>, FilterSwitch)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -104,9 +137,15 @@ where
     };
     let harmless = filter_fn(is_harmless);
     if is_json {
-        Box::new(builder.json().flatten_event(true).with_current_span(false).finish().with(harmless))
+        let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        let switch = FilterSwitch(Box::new(move |filter| handle.reload(filter)));
+        (Box::new(builder.finish().with(harmless)), switch)
     } else {
-        Box::new(builder.with_ansi(colour).finish().with(harmless))
+        let builder = builder.with_ansi(colour).with_filter_reloading();
+        let handle = builder.reload_handle();
+        let switch = FilterSwitch(Box::new(move |filter| handle.reload(filter)));
+        (Box::new(builder.finish().with(harmless)), switch)
     }
 }
 
@@ -125,6 +164,11 @@ mod tests {
 
     /// What is logged at `format` with `filter`, on a terminal or not.
     fn logged(format: Format, filter: &str, is_terminal: bool) -> String {
+        logged_after(format, filter, is_terminal, |_| ())
+    }
+
+    /// The same, after `change` had the switch.
+    fn logged_after(format: Format, filter: &str, is_terminal: bool, change: impl FnOnce(&FilterSwitch)) -> String {
         #[derive(Clone, Default)]
         struct Sink(Arc<Mutex<Vec<u8>>>);
         impl io::Write for Sink {
@@ -139,12 +183,14 @@ mod tests {
         let sink = Sink::default();
         let writer = sink.clone();
         let filter = parse_filter(filter).unwrap();
-        let subscriber = subscriber(format, filter, is_terminal, false, move || writer.clone());
+        let (subscriber, switch) = subscriber(format, filter, is_terminal, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
+            change(&switch);
             let _session = tracing::info_span!("session", session = "0123456789abcdef").entered();
             tracing::info!(reason = "completed", "session ended");
             tracing::debug!("a detail");
             tracing::error!(target: "actix_http::h1::decoder", "illegal Content-Length: hunter2");
+            tracing::error!(target: "actix_http::h1::dispatcher", "stream error: hunter2");
             tracing::error!(target: "actix_http::h1::decoders", "no such module");
         });
         let bytes = sink.0.lock().unwrap().clone();
@@ -181,6 +227,18 @@ mod tests {
         assert!(!logged(Format::Text, "info", false).contains("a detail"));
         assert!(logged(Format::Text, "warn,handoff_relay=debug", false).contains("a detail"));
         assert_eq!(logged(Format::Text, "off", false), "");
+    }
+
+    #[test]
+    fn the_filter_can_be_changed_while_the_process_runs() {
+        for format in [Format::Json, Format::Text] {
+            assert!(logged_after(format, "info", false, |switch| switch.set("debug").unwrap()).contains("a detail"));
+            assert_eq!(logged_after(format, "debug", false, |switch| switch.set("off").unwrap()), "");
+            let kept = |switch: &FilterSwitch| assert!(switch.set("inof").is_err());
+            assert!(logged_after(format, "debug", false, kept).contains("a detail"), "a bad filter changes nothing");
+            let loud = |switch: &FilterSwitch| switch.set("trace").unwrap();
+            assert!(!logged_after(format, "info", false, loud).contains("hunter2"));
+        }
     }
 
     #[test]

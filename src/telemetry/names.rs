@@ -216,10 +216,14 @@ metrics_table! {
         "Sessions that the new app joined.";
     SESSIONS_ENDED = "handoff_sessions_ended_total", Kind::Counter, None, [EndReason],
         "Sessions that ended, by reason.";
+    JOINED_ENDED = "handoff_joined_sessions_ended_total", Kind::Counter, None, [EndReason],
+        "Sessions that ended after the new app had joined, by reason.";
     SESSION_JOIN_WAIT = "handoff_session_join_wait_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
         "Time from opening a session to its join.";
     SESSION_DURATION = "handoff_session_duration_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
         "Time from opening a session to its end.";
+    SESSION_TRANSFER = "handoff_session_transfer_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
+        "Time from the join to the completion, of sessions whose old app stayed with this node.";
     FRAMES_RELAYED = "handoff_frames_relayed_total", Kind::Counter, None, [From],
         "Data frames that were passed on to the other app.";
     FRAME_BYTES_RELAYED = "handoff_frame_bytes_relayed_total", Kind::Counter, Some(Unit::Bytes), [From],
@@ -233,6 +237,16 @@ metrics_table! {
         "Connections and sessions that a limit refused, by limit.";
     HANDSHAKES_REFUSED = "handoff_handshakes_refused_total", Kind::Counter, None, [HandshakeRefusal],
         "WebSocket handshakes that were answered with an HTTP error, by its code.";
+    SESSIONS_LIMIT = "handoff_sessions_limit", Kind::Gauge, None, [],
+        "Sessions that may be open on this node at once.";
+    CONNECTIONS_LIMIT = "handoff_connections_limit", Kind::Gauge, None, [],
+        "Connections that this node may have at once.";
+    READY = "handoff_ready", Kind::Gauge, None, [],
+        "Whether this node takes new connections, as /readyz says: 1, or 0.";
+    DRAINING = "handoff_draining", Kind::Gauge, None, [],
+        "Whether this node was told to end and sends its sessions elsewhere: 1, or 0.";
+    WORKER_LAG = "handoff_worker_lag_seconds", Kind::Histogram(TIMER_SECONDS), Some(Unit::Seconds), [],
+        "How late a timer fires on the threads that serve connections: what an event waits before it is handled.";
     DEADLINE_OVERSHOOT = "handoff_deadline_overshoot_seconds", Kind::Histogram(TIMER_SECONDS), Some(Unit::Seconds), [],
         "Time from the deadline of an expired session to its end.";
     NEWS_DROPPED = "handoff_node_messages_dropped_total", Kind::Counter, None, [],

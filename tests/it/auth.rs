@@ -142,7 +142,7 @@ async fn keys_are_changed_without_a_restart_and_a_bad_file_changes_nothing() {
     let log_lines = |text: &str| relay.log().matches(text).count();
     write_keys(&file, &[("b", &key(2))]);
     relay.signal(Signal::HUP);
-    eventually("reload", async || log_lines("\"reloaded\""), |count| *count == 1).await;
+    eventually("reload", async || log_lines("\"what\":\"keys\""), |count| *count == 1).await;
     assert!(open(&relay, Some(&of_a)).await.is_err());
     assert!(open(&relay, Some(&of_b)).await.is_ok());
 

@@ -85,6 +85,9 @@ fn every_command_has_a_help_text_that_says_what_it_is_for() {
         ("new", &["standard input", "readable by its owner only", "--force", "--ca-file"]),
         ("demo", &["See a whole handoff"]),
         ("completions", &["bash", "zsh", "fish"]),
+        ("check-config", &["Ends with 78", "with 71", "--set"]),
+        ("healthcheck", &["without a shell", "/readyz", "http://127.0.0.1:8080"]),
+        ("status", &["server.metrics_listen"]),
     ] {
         let help = unwrapped(&stdout(&[name, "--help"]));
         phrases.iter().for_each(|phrase| assert!(help.contains(phrase), "{name}: {phrase} is missing in {help}"));
@@ -93,7 +96,7 @@ fn every_command_has_a_help_text_that_says_what_it_is_for() {
 
 #[test]
 fn every_example_in_a_help_text_is_a_valid_command() {
-    for name in ["serve", "old", "new"] {
+    for name in ["serve", "old", "new", "check-config", "healthcheck", "status"] {
         let help = stdout(&[name, "--help"]);
         let examples = commands(help.split("Examples:").nth(1).unwrap());
         assert!(examples.len() >= 3, "{name}: {examples:?}");

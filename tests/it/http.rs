@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use handoff_relay::protocol::Role::New;
+use handoff_relay::protocol::close::CloseReason::Expired;
 use handoff_relay::telemetry;
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::eventually;
 use crate::support::messages::{Transfer, random_session};
 use crate::support::party::Pair;
 use crate::support::relay::{Metrics, Relay};
@@ -83,6 +86,8 @@ async fn a_handoff_is_counted_as_what_it_was() {
         ("handoff_sessions_opened_total", 1.0),
         ("handoff_sessions_joined_total", 1.0),
         ("handoff_sessions_ended_total{reason=\"completed\"}", 1.0),
+        ("handoff_joined_sessions_ended_total{reason=\"completed\"}", 1.0),
+        ("handoff_session_transfer_seconds_count", 1.0),
         ("handoff_session_duration_seconds_count", 1.0),
         ("handoff_session_join_wait_seconds_count", 1.0),
         ("handoff_connections_opened_total{role=\"old\"}", 1.0),
@@ -102,6 +107,36 @@ async fn a_handoff_is_counted_as_what_it_was() {
     assert_counts(&metrics, &after);
     assert!(metrics.sum("handoff_sessions_ended_total") < 1.5);
     assert!(metrics.sum("handoff_handshakes_refused_total") < 0.5);
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_joined_is_not_among_the_joined_ones_that_ended() {
+    let relay = Relay::start(&["session.lifetime=1s", "session.frame_intervals=1s"]);
+    let mut pair = Pair::waiting(relay.address(), Transfer::random(1000, 1000)).await;
+    pair.old.as_mut().unwrap().hear_end(Expired).await;
+    relay.until_metric("handoff_sessions_ended_total", 1.0).await;
+    let metrics = relay.metrics().await;
+    assert!(metrics.sum("handoff_joined_sessions_ended_total") < 0.5);
+    assert_counts(&metrics, &[("handoff_session_transfer_seconds_count", 0.0)]);
+}
+
+#[tokio::test]
+async fn a_node_tells_what_it_has_room_for_and_whether_it_leaves() {
+    let relay = Relay::start(&["limits.sessions=17", "limits.connections=35", "drain.grace=60s"]);
+    let pair = Pair::waiting(relay.address(), Transfer::usual()).await;
+    let staying = [
+        ("handoff_sessions_limit", 17.0),
+        ("handoff_connections_limit", 35.0),
+        ("handoff_ready", 1.0),
+        ("handoff_draining", 0.0),
+    ];
+    assert_counts(&relay.metrics().await, &staying);
+    eventually("lag", async || relay.metrics().await.sum("handoff_worker_lag_seconds_count"), |many| *many > 0.0).await;
+
+    relay.signal(Signal::TERM);
+    relay.until_metric("handoff_draining", 1.0).await;
+    assert_counts(&relay.metrics().await, &[("handoff_ready", 0.0)]);
+    drop(pair);
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ mod http;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod redis_server;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::messages::{Transfer, random_session};
 use crate::support::party::Pair;
-use crate::support::relay::Relay;
+use crate::support::relay::{NO_LIMITS, Relay};
 use crate::support::socket::Socket;
 
 /// From the signal to the end of the process.
@@ -75,6 +75,24 @@ async fn an_app_that_does_not_read_cannot_hold_the_process_up() {
     println!("shutdown with an app that does not read: process gone after {took:?}");
     assert!(took <= SOON, "{took:?}");
     drop(deaf);
+}
+
+#[tokio::test]
+async fn a_drain_takes_its_window_however_many_sessions_there_are() {
+    const SESSIONS: usize = 2000;
+    let settings = [&NO_LIMITS[..], &["drain.grace=0s", "drain.window=100ms"]].concat();
+    let mut relay = Relay::start(&settings);
+    let mut waiting = Vec::new();
+    for _ in 0..SESSIONS {
+        waiting.push(Pair::waiting(relay.address(), Transfer::usual()).await);
+    }
+    let started = Instant::now();
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.until_exit().await.code(), Some(0));
+    let took = started.elapsed();
+    println!("drain of {SESSIONS} sessions within 100 ms: process gone after {took:?}");
+    // Steps of a millisecond, the least that a timer knows, would be two seconds and more.
+    assert!(took <= SOON, "{took:?}");
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ fn world(length: usize) -> World {
 fn assert_handed_over(world: &mut World) {
     let (old, new) = world.outcomes();
     assert_eq!(old, OldOutcome::Delivered);
-    let [NewOutcome::Received { credential, confirmed: true }] = &new[..] else { panic!("{new:?}") };
+    let [NewOutcome::Received { credential, confirmed: true, .. }] = &new[..] else { panic!("{new:?}") };
     assert!(world.is_intact(credential));
     let count = |wanted: &NewEvent| world.new_events.iter().filter(|event| *event == wanted).count();
     assert_eq!((count(&NewEvent::CredentialReceived), count(&NewEvent::Confirmed)), (1, 1));

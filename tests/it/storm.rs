@@ -128,7 +128,7 @@ async fn hand_over(relay: std::net::SocketAddr, mut rng: StdRng, large: bool) ->
     let new = NewApp::new(relays, Connector::plain()).start(settings, scanned).unwrap();
     let (delivered, received, old, new) = meet(old, new).await?;
     let (is_equal, is_confirmed) = match (old, new) {
-        (OldOutcome::Delivered, NewOutcome::Received { credential: received, confirmed }) => {
+        (OldOutcome::Delivered, NewOutcome::Received { credential: received, confirmed, .. }) => {
             (*received == credential, confirmed)
         }
         outcome => return Err(format!("{outcome:?} after {} cuts", proxy.cuts())),

@@ -109,7 +109,7 @@ pub(crate) async fn hand_over(plan: Plan, mut reached: impl AsyncFnMut(Step)) ->
     let Phones { old, new, mut told, .. } = phones;
     told.took = started.elapsed();
     match tokio::join!(old.join(), new.join()) {
-        (OldOutcome::Delivered, NewOutcome::Received { credential: received, confirmed }) => {
+        (OldOutcome::Delivered, NewOutcome::Received { credential: received, confirmed, .. }) => {
             (told.is_equal, told.is_confirmed) = (*received == credential, confirmed);
             told.check()
         }

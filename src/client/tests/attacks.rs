@@ -134,7 +134,7 @@ fn a_verdict_that_the_policy_refuses_ends_the_transfer() {
         policy: VerdictPolicy { refuse_different_network: true, ..VerdictPolicy::default() },
         ..old_settings()
     };
-    let mut world = World::new(settings, credential(10));
+    let mut world = World::new(settings, Zeroizing::new(credential(10)));
     world.relay.network = Network::Different;
     let verdict = Verdict { network: Network::Different, country: Country::Unknown };
     let outcome = world.run();
@@ -283,7 +283,7 @@ proptest! {
             // New may hold the verified credential when its receipt is what was changed.
             let harmless = match outcome.1 {
                 NewOutcome::Ended(reason) => reason == VERIFICATION_FAILED,
-                NewOutcome::Received { credential: received, confirmed } => !confirmed && *received == credential(9000),
+                NewOutcome::Received { credential: received, confirmed, .. } => !confirmed && *received == credential(9000),
             };
             prop_assert!(harmless);
         }

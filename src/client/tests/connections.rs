@@ -180,7 +180,7 @@ fn the_picture_changes_every_five_seconds() {
 #[test]
 fn with_the_lifetime_as_interval_there_is_one_static_picture() {
     let settings = OldSettings { interval: limits::SESSION_LIFETIME, ..old_settings() };
-    let mut world = World::new(settings, credential(10));
+    let mut world = World::new(settings, Zeroizing::new(credential(10)));
     world.scans = false;
     let (_, _, world) = world.run();
     assert_eq!(shown_frames(&world), [Some(0), None]);

@@ -1,7 +1,11 @@
 //! How transfers end: every close reason, cancelling, deadlines, and the last word.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::client::time::tests::start;
+use crate::crypto::Binding;
 use crate::protocol::close::{CloseReason, Scope};
 use crate::protocol::message::{CancelReason, ClientMessage, ServerMessage};
 
@@ -161,7 +165,7 @@ fn a_receipt_counts_even_if_the_answer_to_complete_is_lost() {
     world.unreachable = Some(ConnectFailure::Connect);
     let (old, new, world) = world.run();
     assert_eq!(old, OldOutcome::Delivered);
-    let NewOutcome::Received { credential: received, confirmed } = new else { panic!("{new:?}") };
+    let NewOutcome::Received { credential: received, confirmed, .. } = new else { panic!("{new:?}") };
     assert!(*received == credential(5000) && !confirmed);
     assert!(world.new_events.contains(&NewEvent::Unconfirmed(EndReason::Closed(CloseReason::Expired))));
 }
@@ -235,4 +239,45 @@ fn the_relay_hears_why_an_app_ends_the_session() {
         _ => None,
     });
     assert_eq!(said, Some(ClientMessage::Cancel { reason: CancelReason::WrongCode }));
+}
+
+#[test]
+fn a_statement_that_old_makes_after_the_code_names_the_handoff_and_the_device_that_new_knows() {
+    let key = new_settings().device_key.public();
+    let named = |binding: &Binding| [binding.transcript().as_slice(), binding.device_key()].concat();
+    let world = World::new(old_settings(), Payload::bound(move |binding| Zeroizing::new(named(binding))));
+    let (old, new, _) = world.run();
+    assert_eq!(old, OldOutcome::Delivered);
+    let NewOutcome::Received { ref credential, ref binding, .. } = new else { panic!("{new:?}") };
+    assert_eq!(binding.device_key(), key);
+    assert_eq!(**credential, [binding.transcript().as_slice(), &key].concat());
+    assert_eq!(format!("{new:?} {binding:?}"), "Received { confirmed: true, .. } Binding { .. }");
+}
+
+#[test]
+fn old_makes_no_statement_before_the_right_code() {
+    let made = Arc::new(AtomicBool::new(false));
+    let signed = Arc::clone(&made);
+    let mut world = World::new(
+        old_settings(),
+        Payload::bound(move |_| {
+            signed.store(true, Ordering::Relaxed);
+            Zeroizing::default()
+        }),
+    );
+    world.types = false;
+    world.run_until(|world| world.asked && world.shown_code.is_some());
+    world.typed = Some(if world.shown_code.as_ref().unwrap().to_string() == "4711" { "4712" } else { "4711" });
+    world.types = true;
+    assert_eq!(world.run().0, OldOutcome::Ended(EndReason::Closed(CloseReason::WrongCode)));
+    assert!(!made.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_statement_that_is_too_large_ends_the_transfer_and_sends_nothing() {
+    let too_large = Zeroizing::new(vec![0; limits::MAX_CREDENTIAL_BYTES + 1]);
+    let world = World::new(old_settings(), Payload::bound(move |_| too_large));
+    let (old, new, _) = world.run();
+    assert_eq!(old, OldOutcome::Ended(EndReason::Internal));
+    assert!(matches!(new, NewOutcome::Ended(_)));
 }

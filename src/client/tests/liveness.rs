@@ -42,7 +42,7 @@ fn each_new_picture_pings_the_relay_and_a_ping_unanswered_for_four_seconds_takes
 #[test]
 fn without_a_picture_that_changes_a_ping_goes_out_every_five_seconds() {
     let settings = OldSettings { interval: limits::SESSION_LIFETIME, ..old_settings() };
-    let mut world = World::new(settings, credential(10));
+    let mut world = World::new(settings, Zeroizing::new(credential(10)));
     world.types = false;
     world.run_until(|world| world.asked);
     for role in Role::BOTH {
@@ -55,7 +55,7 @@ fn without_a_picture_that_changes_a_ping_goes_out_every_five_seconds() {
 #[test]
 fn the_pings_of_the_shortest_interval_leave_room_for_the_relays_own() {
     let settings = OldSettings { interval: limits::MIN_FRAME_INTERVAL, ..old_settings() };
-    let mut world = World::new(settings, credential(10));
+    let mut world = World::new(settings, Zeroizing::new(credential(10)));
     world.scans = false;
     world.run_until(|world| world.elapsed() >= Duration::from_secs(179));
     let pings = world.relay.pings(Role::Old);
@@ -89,7 +89,7 @@ fn where_pings_are_never_answered_the_waits_grow_and_the_resumes_suffice() {
 /// it. Returns how many frames old had shown since, if the join was possible.
 fn scan_while_dead(interval: u64, dies_at: u64, scans_after: u64, joins_after: u64) -> Option<u8> {
     let interval = Duration::from_millis(interval);
-    let mut world = World::new(OldSettings { interval, ..old_settings() }, credential(10));
+    let mut world = World::new(OldSettings { interval, ..old_settings() }, Zeroizing::new(credential(10)));
     world.scans = false;
     world.run_for(Duration::from_millis(dies_at));
     world.dead[at(Role::Old)] = true;

@@ -85,16 +85,16 @@ fn credential(length: usize) -> Vec<u8> {
 }
 
 fn world(length: usize) -> World {
-    World::new(old_settings(), credential(length))
+    World::new(old_settings(), Zeroizing::new(credential(length)))
 }
 
 impl World {
-    fn new(settings: OldSettings, credential: Vec<u8>) -> Self {
+    fn new(settings: OldSettings, payload: impl Into<Payload>) -> Self {
         let now = start();
         Self {
             start: now,
             now,
-            old: Old::new(settings, Zeroizing::new(credential), now, rng(1)).unwrap(),
+            old: Old::new(settings, payload, now, rng(1)).unwrap(),
             new: None,
             relay: Relay::new(),
             connected: [false; 2],
@@ -356,7 +356,7 @@ fn connect(machine: &mut impl Machine, failure: Option<ConnectFailure>, now: Ins
 fn assert_handed_over(outcome: (OldOutcome, NewOutcome, World), length: usize) -> World {
     let (old, new, world) = outcome;
     assert_eq!(old, OldOutcome::Delivered);
-    let NewOutcome::Received { credential: received, confirmed } = new else { panic!("{new:?}") };
+    let NewOutcome::Received { credential: received, confirmed, .. } = new else { panic!("{new:?}") };
     assert!(*received == credential(length));
     assert!(confirmed);
     for (role, (frames, bytes)) in Role::BOTH.map(|role| (role, world.relay.used(role))) {

@@ -182,7 +182,7 @@ async fn hand_over(relays: RelayList, length: usize) {
     old.enter_code(code).await;
     let (old, new) = tokio::join!(old.join(), new.join());
     assert_eq!(old, OldOutcome::Delivered);
-    let NewOutcome::Received { credential: received, confirmed } = new else { panic!("{new:?}") };
+    let NewOutcome::Received { credential: received, confirmed, .. } = new else { panic!("{new:?}") };
     assert!(confirmed && *received == credential(length));
 }
 
@@ -204,6 +204,36 @@ async fn a_credential_arrives_although_connections_break() {
 async fn an_address_where_nobody_answers_gives_way_to_the_next() {
     let server = Server::new();
     hand_over(list([nobody().await, server.listen().await]), 10).await;
+}
+
+/// Goes to one relay, whatever it is called.
+#[derive(Debug)]
+struct Tunnel {
+    to: RelayUrl,
+    asked: Mutex<Vec<(String, u16)>>,
+}
+
+impl Dial for Tunnel {
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
+        self.asked.lock().unwrap().push((host.to_owned(), port));
+        Box::pin(async {
+            let stream: Box<dyn Transport> =
+                Box::new(TcpStream::connect(self.to.host_and_port().unwrap()).await.unwrap());
+            Ok(stream)
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_app_may_make_the_connections_itself() {
+    let server = Server::new();
+    let tunnel = Arc::new(Tunnel { to: server.listen().await, asked: Mutex::default() });
+    let relays = list([RelayUrl::parse_insecure("ws://relay.test:8080").unwrap()]);
+    let dial: Arc<dyn Dial> = tunnel.clone();
+    let connector = Connector::plain().dialing(dial);
+    let mut old = OldApp::new(relays, connector).start(old_settings(), Zeroizing::new(credential(10))).unwrap();
+    shown(&mut old).await;
+    assert_eq!(*tunnel.asked.lock().unwrap(), [("relay.test".to_owned(), 8080)]);
 }
 
 #[tokio::test]

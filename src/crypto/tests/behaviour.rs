@@ -53,7 +53,7 @@ fn a_wrong_code_is_the_end_of_the_channel() {
     let old = open_hello(offer, &hello).unwrap();
     let shown: u16 = new.open_reply(&old.reply_frame).unwrap().code.to_string().parse().unwrap();
     let other: CheckCode = (if shown == 9999 { 1000 } else { shown + 1 }).to_string().parse().unwrap();
-    assert_eq!(old.channel.confirm(&other, Credential::default()).unwrap_err(), WrongCode);
+    assert_eq!(old.channel.confirm(&other).unwrap_err(), WrongCode);
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl Inputs {
 
     pub(super) fn confirm(&self, credential: &[u8]) -> Sender {
         let (channel, code) = self.awaiting_code();
-        channel.confirm(&code, Credential::new(credential.to_vec())).unwrap()
+        channel.confirm(&code).unwrap().hand_over(Credential::new(credential.to_vec()))
     }
 
     pub(super) fn receiver(&self) -> Receiver {

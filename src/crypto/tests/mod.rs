@@ -157,7 +157,7 @@ fn confirmed(suite: Suite, credential: &[u8]) -> (Sender, Receiver) {
     let (offer, new, hello) = greeted(suite);
     let old = open_hello(offer, &hello).unwrap();
     let new = new.open_reply(&old.reply_frame).unwrap();
-    (old.channel.confirm(&new.code, Credential::new(credential.to_vec())).unwrap(), new.channel)
+    (old.channel.confirm(&new.code).unwrap().hand_over(Credential::new(credential.to_vec())), new.channel)
 }
 
 /// Both apps when the credential has arrived.

@@ -320,7 +320,7 @@ fn transfer_vectors_hold() {
 fn carry(inputs: &Inputs, handshake: &Handshake, transfer: &Transfer) {
     let (channel, _) = inputs.awaiting_code();
     let typed = handshake.check_code.parse().unwrap();
-    let mut sender = channel.confirm(&typed, Credential::new(transfer.credential.to_vec())).unwrap();
+    let mut sender = channel.confirm(&typed).unwrap().hand_over(Credential::new(transfer.credential.to_vec()));
     let mut receiver = Some(inputs.receiver());
     let mut arrived = None;
     for expected in &transfer.credential_frames {

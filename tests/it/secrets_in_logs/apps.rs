@@ -111,7 +111,7 @@ impl<'a> Phones<'a> {
         old.enter_code(code).await;
         let (old, new) = tokio::join!(old.join(), new.join());
         assert_eq!(old, OldOutcome::Delivered);
-        let NewOutcome::Received { credential: received, confirmed: true } = new else { panic!("{new:?}") };
+        let NewOutcome::Received { credential: received, confirmed: true, .. } = new else { panic!("{new:?}") };
         assert_eq!(*received, credential());
     }
 

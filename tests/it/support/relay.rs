@@ -52,13 +52,20 @@ impl Relay {
         Self::try_start(settings).unwrap_or_else(|failure| panic!("the relay does not start: {failure:?}"))
     }
 
+    /// Starts a relay with the settings of a file.
+    pub(crate) fn start_with_file(file: &str) -> Self {
+        Self::launch(&["--config", file]).unwrap_or_else(|failure| panic!("the relay does not start: {failure:?}"))
+    }
+
     /// [`Self::start`] for a relay that may refuse to run.
     pub(crate) fn try_start(settings: &[&str]) -> Result<Self, NotStarted> {
+        Self::launch(&settings.iter().flat_map(|setting| ["--set", setting]).collect::<Vec<_>>())
+    }
+
+    fn launch(flags: &[&str]) -> Result<Self, NotStarted> {
         let mut command = Command::new(binary());
         command.args(["serve", "--json", "--set", "server.listen=127.0.0.1:0", "--log-format", "json"]);
-        // Tests of the relay need no registry in the working directory.
-        command.args(["--set", "activation.enabled=false"]);
-        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        command.args(flags);
         // Settings of whoever runs the tests are not the relay's; the allocator's may be.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HANDOFF_")) {
             command.env_remove(name);

@@ -75,7 +75,7 @@ impl Step {
             Self::ReadCheckCode { text } => error(text.parse::<CheckCode>()),
             Self::TypeCheckCode { transfer, text } => {
                 let (channel, _) = inputs(&transfer).awaiting_code();
-                error(channel.confirm(&text.parse().unwrap(), Credential::default()))
+                error(channel.confirm(&text.parse().unwrap()))
             }
             Self::OpenHello { transfer, joined_frame, frame } => {
                 error(inputs(&transfer).open_hello_after(joined_frame, &frame))

@@ -1,0 +1,135 @@
+{{/* Names. */}}
+{{- define "handoff.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "handoff.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains (include "handoff.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "handoff.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "handoff.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "handoff.fullname" .) "default" .Values.serviceAccount.create) -}}
+{{- end }}
+
+{{- define "handoff.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ $image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{/* Labels: of everything, and of the pods of one part ("relay", "redis", "load-test"). */}}
+{{- define "handoff.labels" -}}
+{{ include "handoff.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "handoff.selector" -}}
+app.kubernetes.io/name: {{ include "handoff.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end }}
+
+{{/* A whole number of seconds, from "15s". */}}
+{{- define "handoff.seconds" -}}
+{{- trimSuffix "s" . | int -}}
+{{- end }}
+
+{{/* The time a pod gets to go: the pause before it is told, its drain, and a spare. */}}
+{{- define "handoff.terminationSeconds" -}}
+{{- $drain := .Values.settings.drain -}}
+{{- add .Values.pod.preStopSeconds (include "handoff.seconds" $drain.grace) (include "handoff.seconds" $drain.window) .Values.pod.spareSeconds -}}
+{{- end }}
+
+{{/* A value as TOML. YAML's whole numbers arrive as floats. */}}
+{{- define "handoff.toml" -}}
+{{- if kindIs "float64" . -}}
+{{- if eq (float64 (int64 .)) . }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- else -}}
+{{- toJson . -}}
+{{- end -}}
+{{- end }}
+
+{{/* What the settings file says: the settings, and what the other values make of listeners and files. */}}
+{{- define "handoff.settings" -}}
+{{- $settings := deepCopy .Values.settings -}}
+{{- $_ := set $settings.server "listen" "0.0.0.0:8080" -}}
+{{- $_ := set $settings.server "metrics_listen" "0.0.0.0:9090" -}}
+{{- if .Values.tls.secret -}}
+{{- $_ := set $settings.server "tls_certificate" "/etc/handoff/tls/tls.crt" -}}
+{{- $_ := set $settings.server "tls_key" "/etc/handoff/tls/tls.key" -}}
+{{- end -}}
+{{- if or .Values.jwks.configMap .Values.jwks.secret -}}
+{{- $_ := set $settings.open "jwks_file" "/etc/handoff/jwks/jwks.json" -}}
+{{- end -}}
+{{- if .Values.redis.trial.enabled -}}
+{{- $_ := set $settings.redis "url" (list (printf "redis://%s-redis:6379" (include "handoff.fullname" .))) -}}
+{{- else if .Values.redis.urls -}}
+{{- $_ := set $settings.redis "url" .Values.redis.urls -}}
+{{- end -}}
+{{- if .Values.redis.caSecret.name -}}
+{{- $_ := set $settings.redis "certificate_authority" "/etc/handoff/redis-ca/ca.crt" -}}
+{{- end -}}
+{{- range $section, $keys := $settings }}
+[{{ $section }}]
+{{- range $key, $value := $keys }}
+{{- if not (kindIs "invalid" $value) }}
+{{ $key }} = {{ include "handoff.toml" $value }}
+{{- end }}
+{{- end }}
+{{ end -}}
+{{- end }}
+
+{{/* What the schema cannot say, because it takes two values to see it. */}}
+{{- define "handoff.check" -}}
+{{- $many := or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) -}}
+{{- $shared := or .Values.redis.trial.enabled (not (empty .Values.redis.urls)) -}}
+{{- if not .Values.settings.open.policy -}}
+{{- fail "settings.open.policy must be set: \"jwt\" (with jwks and settings.open.audience), or \"anyone\"" -}}
+{{- end -}}
+{{- if eq .Values.settings.open.policy "jwt" -}}
+{{- if not (or .Values.jwks.configMap .Values.jwks.secret) -}}
+{{- fail "settings.open.policy \"jwt\" needs jwks.configMap or jwks.secret" -}}
+{{- end -}}
+{{- if not .Values.settings.open.audience -}}
+{{- fail "settings.open.policy \"jwt\" needs settings.open.audience" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.jwks.configMap .Values.jwks.secret -}}
+{{- fail "jwks.configMap and jwks.secret are both set: name one" -}}
+{{- end -}}
+{{- if and $many (not $shared) -}}
+{{- fail "more than one replica needs redis.urls, or redis.trial.enabled for a trial: without Redis each node has its own sessions" -}}
+{{- end -}}
+{{- if and $shared (ne .Values.settings.network.refuse "nothing") (not .Values.tagKeySecret.name) -}}
+{{- fail "settings.network.refuse needs tagKeySecret: nodes with different keys cannot compare addresses" -}}
+{{- end -}}
+{{- if and .Values.redis.trial.enabled .Values.redis.urls -}}
+{{- fail "redis.trial.enabled and redis.urls are both set: choose one" -}}
+{{- end -}}
+{{- if and .Values.redis.trial.enabled (ne .Values.settings.redis.topology "single") -}}
+{{- fail "the trial Redis is a single one: settings.redis.topology must be \"single\"" -}}
+{{- end -}}
+{{- if and (eq .Values.settings.redis.topology "sentinel") (not .Values.settings.redis.sentinel_master) -}}
+{{- fail "settings.redis.topology \"sentinel\" needs settings.redis.sentinel_master" -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas must not be more than autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
+{{- fail "ingress.enabled needs ingress.host" -}}
+{{- end -}}
+{{- if and .Values.ingress.hashOnSession (ne .Values.ingress.controller "nginx") -}}
+{{- fail "ingress.hashOnSession needs ingress.controller \"nginx\"" -}}
+{{- end -}}
+{{- end }}

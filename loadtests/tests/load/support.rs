@@ -1,0 +1,155 @@
+//! A real relay and the real generator, as processes of their own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// What a relay for load tests is started with: all connections come from few addresses.
+const NO_LIMITS: [&str; 8] = [
+    "limits.sessions=10000",
+    "limits.connections_per_address=100000",
+    "limits.opens_per_second_per_address=100000",
+    "limits.opens_burst_per_address=100000",
+    "limits.opens_per_second=100000",
+    "limits.opens_burst=100000",
+    "limits.handshakes_per_second_per_address=100000",
+    "limits.handshakes_burst_per_address=100000",
+];
+
+/// A machine that runs other tests beside this one delays the generator, too.
+const PATIENT: &str = "[generator]\ncpu = \"100%\"\ntimer_lag = \"1m\"\nstart_lag = \"1m\"\n";
+
+/// The relay's binary, built once, beside the generator's.
+fn relay_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(binary) = std::env::var_os("HANDOFF_BIN") {
+            return binary.into();
+        }
+        let mut build = Command::new(env!("CARGO"));
+        // Together with the generator, so that their dependencies are not built once more.
+        build.args(["build", "--quiet", "--locked", "--package", "handoff-relay", "--package", "handoff-load"]);
+        build.args(["--bin", "handoff"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status().unwrap().success());
+        Path::new(env!("CARGO_BIN_EXE_handoff-load")).with_file_name("handoff")
+    })
+}
+
+/// A running relay; killed on drop.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    child: Child,
+    url: String,
+}
+
+impl Relay {
+    /// A relay that refuses nobody, with these settings besides.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::start_limited(&[&NO_LIMITS, settings].concat())
+    }
+
+    /// A relay with its own limits, except for these settings.
+    pub(crate) fn start_limited(settings: &[&str]) -> Self {
+        let mut command = Command::new(relay_binary());
+        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--log", "error,actix_http=off"]);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let event: Value = serde_json::from_str(&line).unwrap();
+        let url = format!("ws://{}", event["address"].as_str().unwrap());
+        Self { child, url }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A folder of one test; removed on drop.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("handoff-load-{}-{test}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).unwrap()
+    }
+
+    /// Writes a scenario of these lines, for a generator that shares its machine; returns the file's name.
+    pub(crate) fn scenario(&self, thresholds: &str, rest: &str) -> String {
+        let head = "name = \"test\"\nabout = \"a test\"\ndrain = \"40s\"";
+        let file = self.path("scenario.toml");
+        fs::write(&file, format!("{head}\nthresholds = [{thresholds}]\n{PATIENT}{rest}")).unwrap();
+        file
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// How the generator ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) text: String,
+    pub(crate) problem: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            text: String::from_utf8(output.stdout).unwrap(),
+            problem: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// The generator with these arguments.
+pub(crate) fn generator(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handoff-load"));
+    command.args(args).env_remove("HANDOFF_LOAD_URL").stdin(Stdio::null());
+    command
+}
+
+/// Runs the generator to its end.
+pub(crate) fn run(args: &[&str]) -> Ended {
+    generator(args).output().unwrap().into()
+}
+
+/// A group of a result's document.
+pub(crate) fn group<'a>(results: &'a Value, name: &str) -> &'a Value {
+    results["groups"].as_array().unwrap().iter().find(|group| group["name"] == name).unwrap()
+}
+
+/// The sum of a count over all intervals.
+pub(crate) fn sum(group: &Value, count: &str) -> u64 {
+    group["series"].as_array().unwrap().iter().map(|bucket| bucket[count].as_u64().unwrap()).sum()
+}

@@ -1,0 +1,188 @@
+"""The relays and the load balancer of deploy/compose.yaml as processes of this machine: people hand over through nginx while
+the relays are restarted one by one. tests/nodes does this to the relay alone, and harder; here it is the configuration
+that is tested: the compose file's environment, its stop_grace_period and its nginx.conf.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import yaml
+
+HANDOFF = os.environ["HANDOFF_BIN"]
+COMPOSE = yaml.safe_load(pathlib.Path("deploy/compose.yaml").read_text())
+RELAYS = [name for name in COMPOSE["services"] if name.startswith("relay-")]
+PAIRS = 6
+PATIENCE = 30
+
+
+def expect(condition, what):
+    if not condition:
+        raise SystemExit(f"compose.py: {what}")
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def until(what, holds):
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        expect(time.monotonic() < end, f"{what}: not within {PATIENCE} s")
+        time.sleep(0.05)
+
+
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def quiet(*command):
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+class Relay:
+    def __init__(self, name, port, metrics, redis):
+        self.name, self.port, self.metrics = name, port, metrics
+        environment = dict(COMPOSE["services"][name]["environment"])
+        expect(environment["HANDOFF_REDIS__URL"] == "redis://redis:6379", "where is Redis?")
+        # Only what a container has of its own: addresses.
+        environment |= {
+            "HANDOFF_SERVER__LISTEN": f"127.0.0.1:{port}",
+            "HANDOFF_SERVER__METRICS_LISTEN": f"127.0.0.1:{metrics}",
+            "HANDOFF_SERVER__TRUSTED_PROXIES": "127.0.0.1",
+            "HANDOFF_REDIS__URL": f"redis://127.0.0.1:{redis}",
+        }
+        self.environment = environment
+
+    def start(self):
+        self.process = subprocess.Popen([HANDOFF, "serve", "--log", "error"], env=self.environment, stdout=subprocess.DEVNULL)
+        until(f"{self.name} is healthy", lambda: quiet(HANDOFF, "healthcheck", f"http://127.0.0.1:{self.metrics}"))
+
+    def stop(self):
+        grace = int(COMPOSE["services"][self.name]["stop_grace_period"].removesuffix("s"))
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=grace)
+        expect(code == 0, f"{self.name} ended with {code}")
+        return time.monotonic() - started
+
+    def status(self):
+        asked = subprocess.run([HANDOFF, "status", "--json", f"http://127.0.0.1:{self.metrics}"], capture_output=True, check=True)
+        return json.loads(asked.stdout)
+
+
+def hand_over(url, folder, number):
+    """One handoff at human pace; an empty text, or what went wrong."""
+    credential, received = folder / "credential", folder / f"received-{number}"
+    common = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    old = subprocess.Popen([HANDOFF, "old", "--json", "--relay", url, "--credential", credential], stdin=subprocess.PIPE, **common)
+    new = None
+    try:
+        shown = next((event for event in map(json.loads, old.stdout) if event["event"] == "qr_shown"), None)
+        if shown is None:
+            return f"old: {old.stderr.read()}"
+        command = [HANDOFF, "new", "--json", "--relay", url, "--qr", shown["text"], "--out", received]
+        new = subprocess.Popen(command, **common)
+        code = next((event for event in map(json.loads, new.stdout) if event["event"] == "show_code"), None)
+        if code is None:
+            return f"new: {new.stderr.read()}"
+        # A person reads and types.
+        time.sleep(1.5)
+        old.stdin.write(code["code"] + "\n")
+        old.stdin.flush()
+        told = new.stdout.read() + old.stdout.read()
+        codes = (old.wait(), new.wait())
+        same = received.exists() and received.read_bytes() == credential.read_bytes()
+        return "" if codes == (0, 0) and same else f"exit codes {codes}: {told[-600:]}"
+    finally:
+        for process in (old, new):
+            if process is not None and process.poll() is None:
+                process.kill()
+        received.unlink(missing_ok=True)
+
+
+def nginx_configuration(folder, port, relays):
+    text = pathlib.Path("deploy/compose/nginx.conf").read_text()
+    text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/run/nginx.pid", f"{folder}/nginx.pid")
+    text = text.replace("/var/cache/nginx", str(folder)).replace("/dev/stderr", f"{folder}/nginx.log")
+    for relay in relays:
+        expect(f"server {relay.name}:8080" in text, f"nginx.conf does not know {relay.name}")
+        text = text.replace(f"{relay.name}:8080", f"127.0.0.1:{relay.port}")
+    expect(not re.search(r"relay-\d", text), "nginx.conf knows a relay that compose.yaml has not")
+    path = folder / "nginx.conf"
+    path.write_text(text)
+    return path
+
+
+def main(folder):
+    (folder / "credential").write_bytes(os.urandom(20_000))
+    ports = free_ports(2 + 2 * len(RELAYS))
+    redis_port, nginx_port = ports[:2]
+    url = f"ws://127.0.0.1:{nginx_port}"
+    relays = [Relay(name, *ports[2 + 2 * n : 4 + 2 * n], redis_port) for n, name in enumerate(RELAYS)]
+    processes = []
+    try:
+        command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", *COMPOSE["services"]["redis"]["command"][1:]]
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder))
+        until("Redis", lambda: is_open(redis_port))
+        for relay in relays:
+            relay.start()
+            processes.append(relay)
+        nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+        command = [nginx, "-p", folder, "-c", nginx_configuration(folder, nginx_port, relays), "-g", "daemon off;"]
+        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        until("nginx", lambda: is_open(nginx_port))
+
+        over, outcomes = threading.Event(), []
+
+        def people(pair):
+            while not over.is_set():
+                outcomes.append(hand_over(url, folder, pair))
+
+        threads = [threading.Thread(target=people, args=(pair,)) for pair in range(PAIRS)]
+        for thread in threads:
+            thread.start()
+        spread = [0] * len(relays)
+        for number, relay in enumerate(relays):
+            # So that each has something to lose when it goes.
+            until(f"{relay.name} is in use", lambda: relay.status()["connections"]["open"] > 0)
+            spread[number] = relay.status()["since_start"]["opened"]
+            gone = relay.stop()
+            relay.start()
+            print(f"{relay.name}: {spread[number]:.0f} sessions opened here, gone after {gone:.1f} s, healthy again")
+        over.set()
+        for thread in threads:
+            thread.join(timeout=200)
+        failed = [outcome for outcome in outcomes if outcome]
+        print(f"compose: {len(outcomes)} handoffs through nginx during a rolling restart, {len(failed)} failed")
+        expect(not failed and len(outcomes) >= 2 * PAIRS, "\n".join(failed) or "too few handoffs")
+        expect(all(spread), f"not every relay was used: {spread}")
+    finally:
+        for process in reversed(processes):
+            process = process.process if isinstance(process, Relay) else process
+            # Not killed: nginx has to end its workers.
+            process.terminate()
+            process.terminate()
+            process.wait(timeout=PATIENCE)
+
+
+with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    # nginx's workers are another user's.
+    folder.chmod(0o755)
+    main(folder)
+    sys.exit(0)
