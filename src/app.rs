@@ -47,11 +47,6 @@ use crate::session::node::NodeId;
 use crate::session::route::Rules;
 use crate::telemetry;
 
-/// Threads that serve connections, unless the settings say otherwise. One does thousands of handoffs a second, many times
-/// what the limits allow. With more, half of the sessions have their two sockets on two threads: each frame wakes both,
-/// and while one of them is overrun, what comes from the other waits longest (docs/performance.md).
-const WORKERS: usize = 1;
-
 /// Time between sweeps of what has a limited life.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -124,7 +119,7 @@ pub struct Node {
     news: Option<mpsc::Receiver<News>>,
     drain: Drain,
     certificate: Option<Arc<Certificate>>,
-    workers: Option<usize>,
+    workers: usize,
     activation: Option<Activation>,
 }
 
@@ -265,8 +260,8 @@ impl Node {
         // No lingering: after the last byte the relay closes TCP first, and at once.
         .client_disconnect_timeout(Duration::ZERO)
         .shutdown_timeout(1)
-        .disable_signals();
-        let server = server.workers(self.workers.unwrap_or(WORKERS));
+        .disable_signals()
+        .workers(self.workers);
         let server = match &self.certificate {
             Some(certificate) => server.listen_rustls_0_23(listener, tls::server_config(Arc::clone(certificate))?)?,
             None => server.listen(listener)?,

@@ -62,21 +62,10 @@ impl Drop for Relay {
 
 impl Relay {
     fn start() -> Self {
-        let limits = [
-            "limits.sessions=20000",
-            "limits.connections=20000",
-            "limits.connections_per_address=20000",
-            "limits.opens_per_second=100000",
-            "limits.opens_burst=100000",
-            "limits.opens_per_second_per_address=100000",
-            "limits.opens_burst_per_address=100000",
-            "limits.handshakes_per_second_per_address=100000",
-            "limits.handshakes_burst_per_address=100000",
-        ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_handoff"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "error"]);
         command.args(["--lifetime", &format!("{}s", lifetime().as_secs())]);
-        command.args(limits.iter().flat_map(|limit| ["--set", limit]));
+        command.args(["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/loadtests/relay.toml")]);
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -55,7 +55,6 @@ impl DemoRelay {
     fn start() -> anyhow::Result<Self> {
         let mut settings = Settings::default();
         settings.server.listen.set_port(0);
-        settings.server.workers = Some(1);
         let listeners = Listeners::bind(&settings)?;
         let url = format!("ws://{}", listeners.address()?);
         let metrics = telemetry::install_metrics(SystemTime::now())?;

@@ -17,8 +17,10 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Where metrics and the version are served; together with apps if not set.
     pub metrics_listen: Option<SocketAddr>,
-    /// Threads that serve connections; one if not set.
-    pub workers: Option<usize>,
+    /// Threads that serve connections. One does thousands of handoffs a second, many times what the limits allow. With
+    /// more, half of the sessions have their two sockets on two threads: each frame wakes both, and while one of them is
+    /// overrun, what comes from the other waits longest (docs/performance.md).
+    pub workers: usize,
     /// The certificate chain, with [`Self::tls_key`]; without both the relay speaks plain HTTP.
     pub tls_certificate: Option<PathBuf>,
     /// The certificate's private key.
@@ -48,7 +50,7 @@ impl Default for Server {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 8080).into(),
             metrics_listen: None,
-            workers: None,
+            workers: 1,
             tls_certificate: None,
             tls_key: None,
             trusted_proxies: Vec::new(),
@@ -62,7 +64,7 @@ impl Server {
     pub(super) fn check(&self) -> Result<(), Bad> {
         let is_apart = self.listen.port() == 0 || self.metrics_listen != Some(self.listen);
         Bad::unless(is_apart, "server.metrics_listen", "must be another address or port than server.listen")?;
-        let workers = self.workers.is_none_or(|workers| (1..=1024).contains(&workers));
+        let workers = (1..=1024).contains(&self.workers);
         Bad::unless(workers, "server.workers", "must be from 1 to 1024")?;
         match (&self.tls_certificate, &self.tls_key) {
             (Some(_), None) => return Err(Bad::new("server.tls_certificate", "needs server.tls_key, too")),

@@ -14,17 +14,7 @@ use crate::handoff::{PATIENCE, Servers};
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Settings of a relay that refuses nobody: here all phones have a few addresses.
-const NO_LIMITS: [&str; 8] = [
-    "limits.sessions=20000",
-    "limits.connections=40000",
-    "limits.connections_per_address=100000",
-    "limits.opens_per_second_per_address=100000",
-    "limits.opens_burst_per_address=100000",
-    "limits.opens_per_second=100000",
-    "limits.opens_burst=100000",
-    "limits.handshakes_per_second_per_address=100000",
-];
-const NO_BURST_LIMIT: &str = "limits.handshakes_burst_per_address=100000";
+const NO_LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../relay.toml");
 
 /// A running process.
 #[derive(Debug)]
@@ -90,8 +80,8 @@ impl Server {
     }
 
     fn start_with(folder: &Path, kind: Kind, settings: &[&str], without_limits: bool) -> Result<Self> {
-        let lifted = NO_LIMITS.iter().chain([&NO_BURST_LIMIT]).filter(|_| without_limits);
-        let mut settings: Vec<String> = lifted.chain(settings).map(|&setting| setting.to_owned()).collect();
+        let limits = if without_limits { ["--config", NO_LIMITS] } else { ["--set", "activation.enabled=false"] };
+        let mut settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let mut redis = None;
         if let Kind::Redis | Kind::TwoNodes = kind {
             let (process, folder, port) = start_redis()?;
@@ -102,7 +92,7 @@ impl Server {
             Kind::Reference => Command::new(folder.join("handoff-load-reference")),
             Kind::Memory | Kind::Redis | Kind::TwoNodes => {
                 let mut relay = Command::new(folder.join("handoff"));
-                relay.args(["serve", "--json", "--log", "info", "--log-format", "json"]);
+                relay.args(["serve", "--json", "--log", "info", "--log-format", "json"]).args(limits);
                 relay.args(["--set", "server.listen=127.0.0.1:0"]);
                 relay.args(settings.iter().flat_map(|setting| ["--set", setting]));
                 relay

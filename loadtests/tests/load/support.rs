@@ -9,16 +9,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// What a relay for load tests is started with: all connections come from few addresses.
-const NO_LIMITS: [&str; 8] = [
-    "limits.sessions=10000",
-    "limits.connections_per_address=100000",
-    "limits.opens_per_second_per_address=100000",
-    "limits.opens_burst_per_address=100000",
-    "limits.opens_per_second=100000",
-    "limits.opens_burst=100000",
-    "limits.handshakes_per_second_per_address=100000",
-    "limits.handshakes_burst_per_address=100000",
-];
+const NO_LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.toml");
 
 /// A machine that runs other tests beside this one delays the generator, too.
 const PATIENT: &str = "[generator]\ncpu = \"100%\"\ntimer_lag = \"1m\"\nstart_lag = \"1m\"\n";
@@ -52,13 +43,17 @@ pub(crate) struct Relay {
 impl Relay {
     /// A relay that refuses nobody, with these settings besides.
     pub(crate) fn start(settings: &[&str]) -> Self {
-        Self::start_limited(&[&NO_LIMITS, settings].concat())
+        Self::launch(&["--config", NO_LIMITS], settings)
     }
 
     /// A relay with its own limits, except for these settings.
     pub(crate) fn start_limited(settings: &[&str]) -> Self {
+        Self::launch(&["--set", "activation.enabled=false"], settings)
+    }
+
+    fn launch(flags: &[&str], settings: &[&str]) -> Self {
         let mut command = Command::new(relay_binary());
-        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--log", "error,actix_http=off"]);
+        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--log", "error,actix_http=off"]).args(flags);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

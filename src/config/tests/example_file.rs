@@ -78,6 +78,6 @@ fn the_examples_of_the_example_file_are_accepted_together() {
     let text = text.replace("\nurl = []", "\nurl = [\"rediss://redis.internal:6379\"]");
     let settings = from_file(&text.replace("topology = \"single\"", "topology = \"sentinel\"")).unwrap();
     assert_eq!(settings.open.effective_policy(), OpenPolicy::Jwt);
-    assert_eq!(settings.server.workers, Some(2));
+    assert_eq!(settings.server.workers, 1);
     assert!(settings.network.tag_key.is_some());
 }

@@ -161,7 +161,7 @@ fn the_printed_configuration_says_where_each_setting_is_from_and_can_be_read_bac
     assert!(printed.contains("lifetime = \"1m 1s\"  # from --lifetime\n"), "{printed}");
     assert!(printed.contains("opens_per_second = 0.25  # from the environment variable HANDOFF_LIMITS"), "{printed}");
     assert!(printed.contains("sessions = 4000  # default\n"), "{printed}");
-    assert!(printed.contains("# workers is not set\n"), "{printed}");
+    assert!(printed.contains("# metrics_listen is not set\n"), "{printed}");
     assert_eq!(from_file(&printed).unwrap(), loaded.settings);
     for key in KEYS {
         let name = key.name.split_once('.').unwrap().1;

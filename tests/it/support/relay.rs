@@ -65,6 +65,8 @@ impl Relay {
     fn launch(flags: &[&str]) -> Result<Self, NotStarted> {
         let mut command = Command::new(binary());
         command.args(["serve", "--json", "--set", "server.listen=127.0.0.1:0", "--log-format", "json"]);
+        // It is served where a test says so, with a folder for its data.
+        command.args(["--set", "activation.enabled=false"]);
         command.args(flags);
         // Settings of whoever runs the tests are not the relay's; the allocator's may be.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HANDOFF_")) {
