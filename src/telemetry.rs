@@ -1,4 +1,4 @@
-//! What operators see: log lines on standard error, and the table of metrics with its Prometheus rendering.
+//! What operators see: log lines on standard error, the table of metrics with its Prometheus rendering, and traces.
 //!
 //! Knows names and formats, not when anything happens: whoever sees something happen counts it, under a name from
 //! [`names`], with the macros of `metrics` or, for every handoff, with
@@ -9,6 +9,7 @@ mod meters;
 pub mod names;
 mod process;
 mod recorder;
+pub mod trace;
 
 pub use meters::{HopPath, Meters};
 pub use names::*;

@@ -27,6 +27,7 @@ use crate::relay::{OUTBOX, Relay};
 use crate::session::ConnectionId;
 use crate::session::network_tag::NetworkTag;
 use crate::telemetry;
+use crate::telemetry::trace::Parent;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Party {
     pub(super) session: SessionId,
     pub(super) role: Role,
     pub(super) tag: NetworkTag,
+    /// The span of the handshake.
+    pub(super) trace: Parent,
 }
 
 /// Answers the handshake and starts the connection's actor.
@@ -117,6 +120,7 @@ impl Actor for Socket {
         ctx.set_mailbox_capacity(OUTBOX);
         let Some(cord) = self.cord.take() else { return ctx.stop() };
         let link = Link::new(ctx.address().recipient(), ctx.address().recipient(), cord, self.backlog.clone());
+        let link = link.traced(std::mem::take(&mut self.party.trace));
         let session = self.relay.session(self.party.session);
         let attach = Attach { connection: self.connection, role: self.party.role, tag: self.party.tag, link };
         // A session that ends at this very moment drops the link, and that cuts the socket.

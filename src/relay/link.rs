@@ -10,6 +10,7 @@ use actix::prelude::SendError;
 
 use super::message::{Deliver, Hangup};
 use crate::protocol::close::CloseReason;
+use crate::telemetry::trace;
 
 /// How many messages wait for a socket: the mailbox itself does not tell. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,7 @@ pub struct Link {
     hangup: Recipient<Hangup>,
     cord: Cord,
     backlog: Backlog,
+    trace: trace::Parent,
 }
 
 /// The socket's queue is full: its peer does not read.
@@ -43,7 +45,21 @@ impl Link {
     /// Both recipients must be made for this link alone: each owns one slot in the socket's mailbox.
     #[must_use]
     pub fn new(deliver: Recipient<Deliver>, hangup: Recipient<Hangup>, cord: Cord, backlog: Backlog) -> Self {
-        Self { deliver, hangup, cord, backlog }
+        Self { deliver, hangup, cord, backlog, trace: trace::Parent::default() }
+    }
+
+    /// The same, with the span of its handshake.
+    #[must_use]
+    pub fn traced(self, trace: trace::Parent) -> Self {
+        // Whoever has a `Drop` cannot be taken apart.
+        let mut link = self;
+        link.trace = trace;
+        link
+    }
+
+    /// The span of its handshake.
+    pub(super) fn trace(&self) -> &trace::Parent {
+        &self.trace
     }
 
     /// Queues a frame. A socket that is already gone swallows it: its `Gone` is on the way.

@@ -9,6 +9,7 @@
 //! when a connection comes and when a session goes. Sessions never wait for sockets, so the two cannot wait for each
 //! other.
 
+mod asked;
 pub mod link;
 pub mod message;
 pub mod news;

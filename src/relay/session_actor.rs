@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use tracing::{Span, debug, info, warn};
 
+use super::asked::{Asked, begin_session};
 use super::link::{Congested, Link};
 use super::message::{Attach, Deliver, FromOthers, GoAway, Gone, Hop, Inbound, WireEvent};
 use super::registry::{Permit, RegistryEntry};
@@ -19,9 +20,10 @@ use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{OpenToken, SessionId};
 use crate::protocol::message::ClientMessage;
+use crate::protocol::trace_parent::TraceParent;
 use crate::session::route::{Outcome, Transition};
 use crate::session::{ConnectionId, Note, Output, Session};
-use crate::telemetry::HopPath;
+use crate::telemetry::{HopPath, trace};
 
 /// The actor of one session.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct SessionActor {
     entry: Option<RegistryEntry>,
     tag: SessionTag,
     span: Span,
+    /// Nothing, unless traces are sent and this one is kept.
+    trace: trace::Span,
 }
 
 impl SessionActor {
@@ -65,6 +69,7 @@ impl SessionActor {
             entry: Some(entry),
             tag,
             span,
+            trace: trace::Span::default(),
         }
     }
 
@@ -106,6 +111,10 @@ impl SessionActor {
                     self.permit = Some(self.relay.registry.permit_for_live());
                 }
                 self.time_of_pair(note);
+                if let Note::Ended { reason, joined, .. } = note {
+                    self.trace.set("handoff.end_reason", reason.label());
+                    self.trace.set("handoff.joined", joined);
+                }
                 let paired = || self.paired_at.map(|since| self.now().saturating_duration_since(since));
                 notes::take(note, self.tag, &self.relay.meters, paired);
             }
@@ -144,15 +153,19 @@ impl SessionActor {
         }
     }
 
-    fn ask_directory(&mut self, connection: Option<ConnectionId>, transition: Transition, ctx: &mut Context<Self>) {
-        let mut answer = self.relay.directory.apply(self.id, transition);
+    fn ask_directory(&mut self, connection: Option<ConnectionId>, mut transition: Transition, ctx: &mut Context<Self>) {
+        if let Transition::Open { trace, .. } = &mut transition {
+            *trace = self.begin_trace(connection);
+        }
+        let asked = Asked::new(&transition);
+        let mut answer = asked.follow(|| self.relay.directory.apply(self.id, transition));
         // A directory in memory answers at once, and then no task is needed.
         let ready = answer.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
         match (connection, ready) {
-            (Some(connection), Poll::Ready(outcome)) => self.take_outcome(connection, outcome),
+            (Some(connection), Poll::Ready(outcome)) => self.take_outcome(connection, outcome, asked),
             (Some(connection), Poll::Pending) => {
                 let answered = answer.into_actor(self).map(move |outcome, actor, ctx| {
-                    actor.drive(ctx, |actor, _| actor.take_outcome(connection, outcome));
+                    actor.drive(ctx, |actor, _| actor.take_outcome(connection, outcome, asked));
                 });
                 ctx.spawn(answered);
             }
@@ -162,9 +175,24 @@ impl SessionActor {
         }
     }
 
-    fn take_outcome(&mut self, connection: ConnectionId, outcome: Result<Outcome, Unavailable>) {
+    /// The trace of a session that is opened; goes with its record to the other nodes.
+    fn begin_trace(&mut self, connection: Option<ConnectionId>) -> Option<TraceParent> {
+        if !self.trace.is_on() {
+            let tag = self.tag;
+            self.trace = begin_session(&self.handshake(connection?), || tag.to_string());
+        }
+        self.trace.as_parent().to_remote()
+    }
+
+    fn handshake(&self, of: ConnectionId) -> trace::Parent {
+        self.link(of).map(|link| link.trace().clone()).unwrap_or_default()
+    }
+
+    fn take_outcome(&mut self, connection: ConnectionId, outcome: Result<Outcome, Unavailable>, asked: Asked) {
         let now = self.now();
         warn_if_lost(&outcome);
+        let (tag, handshake) = (self.tag, self.handshake(connection));
+        asked.answered(&outcome, &mut self.trace, || tag.to_string(), &handshake);
         self.session.handle_outcome(connection, outcome.map_err(|unavailable| unavailable.retry_after), now);
         match (&self.entry, self.session.is_open()) {
             (Some(entry), true) => entry.mark_open(),
@@ -238,6 +266,7 @@ impl SessionActor {
         // that nothing stops here: the actor ends when nobody can reach it any more.
         self.entry = None;
         self.permit = None;
+        self.trace = trace::Span::default();
         if let Some((_, timer)) = self.armed.take() {
             ctx.cancel_future(timer);
         }

@@ -55,7 +55,7 @@ impl Session {
         if !allowed || frames != Some(offer.join_hashes.len()) {
             return self.close(id, CloseReason::BadOffer, None, now);
         }
-        self.request(id, Request::Open, now, |tag| Transition::Open { offer, resume_hash, tag });
+        self.request(id, Request::Open, now, |tag| Transition::Open { offer, resume_hash, tag, trace: None });
     }
 
     pub(super) fn request(

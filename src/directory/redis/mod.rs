@@ -39,6 +39,7 @@ use crate::protocol::ids::SessionId;
 use crate::session::node::{NodeId, PeerEvent};
 use crate::session::route::{Rules, Transition};
 use crate::telemetry;
+use crate::telemetry::trace::Trail;
 use known::KnownRoutes;
 use outbox::Outbox;
 pub use settings::{BadRedisSettings, Settings, Topology};
@@ -106,7 +107,8 @@ impl RedisDirectory {
 impl Directory for RedisDirectory {
     fn apply(&self, session: SessionId, transition: Transition) -> Answer {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move { shared.apply(session, transition).await })
+        // The steps belong to whoever asks now, although they are taken later.
+        Box::pin(Trail::current().follow(async move { shared.apply(session, transition).await }))
     }
 
     fn tell(&self, node: NodeId, session: SessionId, event: PeerEvent) {
