@@ -1,4 +1,4 @@
-//! A span for each HTTP request, handshakes of WebSockets included, by the semantic conventions of OpenTelemetry. Not for
+//! A span for each HTTP request, WebSocket handshakes included, by the semantic conventions of OpenTelemetry. Not for
 //! health and metrics, which nobody waits for. Says which path was asked for as a pattern: the path itself has ids.
 
 #[cfg(feature = "otlp")]

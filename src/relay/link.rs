@@ -21,7 +21,12 @@ impl Backlog {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn give_back(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// The socket has taken one; the answer is how many there were.
+    #[must_use]
     pub fn take(&self) -> u32 {
         self.0.fetch_sub(1, Ordering::Relaxed)
     }
@@ -69,7 +74,7 @@ impl Link {
         match self.deliver.try_send(message) {
             Ok(()) | Err(SendError::Closed(_)) => Ok(()),
             Err(SendError::Full(_)) => {
-                self.backlog.take();
+                self.backlog.give_back();
                 Err(Congested)
             }
         }

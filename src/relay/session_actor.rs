@@ -124,15 +124,15 @@ impl SessionActor {
 
     /// Measures how far the two apps have come, as far as the relay can see it.
     fn time_of_pair(&mut self, note: Note) {
-        match note {
-            Note::Paired => self.paired_at = Some(self.now()),
-            Note::Relayed(Role::Old, _) if !self.has_replied => {
-                self.has_replied = true;
-                if let Some(since) = self.paired_at {
-                    self.relay.meters.reply.record(self.now().saturating_duration_since(since));
-                }
+        if note == Note::Paired {
+            self.paired_at = Some(self.now());
+        } else if let Note::Relayed(Role::Old, _) = note
+            && !self.has_replied
+        {
+            self.has_replied = true;
+            if let Some(since) = self.paired_at {
+                self.relay.meters.reply.record(self.now().saturating_duration_since(since));
             }
-            _ => {}
         }
     }
 
@@ -335,6 +335,8 @@ impl Handler<GoAway> for SessionActor {
 
     fn handle(&mut self, _: GoAway, ctx: &mut Self::Context) {
         self.drive(ctx, |actor, now| actor.session.handle_shutdown(now));
+        // It may wait here for nobody until the process ends, and what has not ended by then is not sent.
+        self.trace = trace::Span::default();
     }
 }
 

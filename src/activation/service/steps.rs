@@ -15,7 +15,7 @@ use crate::activation::sms::gateway::{IdempotencyKey, SmsMessage};
 use crate::activation::sms::text::{AppHash, Language, SmsText};
 use crate::activation::temporary_pin::send_rules::{Request, SendRefused};
 use crate::activation::temporary_pin::{Binding, LIFETIME, SentPin, TemporaryPin, Try};
-use crate::telemetry;
+use crate::telemetry::{self, trace};
 
 /// How the SMS is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,8 +107,9 @@ impl Service {
         drop(pin);
         let before = row.clone();
         let step = Step::SendPin(&sent);
+        let mut span = trace::step("handoff.activation.step", trace::Kind::Internal);
         let outcome = row.flow.handle(step, now);
-        count_step(&step, outcome);
+        count_step(&step, outcome, &mut span);
         match (outcome, refused.filter(|_| !is_withheld)) {
             (Ok(_), Some(refused)) => {
                 // The proof is used up; nothing else has happened.
@@ -207,8 +208,9 @@ impl Service {
         let now = self.now();
         let before = row.clone();
         let mut others = Vec::new();
+        let mut span = trace::step("handoff.activation.step", trace::Kind::Internal);
         let outcome = row.flow.handle(step, now);
-        count_step(&step, outcome);
+        count_step(&step, outcome, &mut span);
         match outcome {
             Ok(Done::Repeated) => {}
             Ok(Done::Changed) => {
@@ -338,7 +340,7 @@ impl Service {
 }
 
 /// Of a PIN that a limit keeps from being sent, this says what the activation itself allowed.
-fn count_step(step: &Step<'_>, outcome: Result<Done, Refused>) {
+fn count_step(step: &Step<'_>, outcome: Result<Done, Refused>, span: &mut trace::Step) {
     let outcome = match outcome {
         Ok(Done::Changed | Done::Activated) => "taken",
         Ok(Done::Repeated) => "repeated",
@@ -346,5 +348,7 @@ fn count_step(step: &Step<'_>, outcome: Result<Done, Refused>) {
     };
     if let Some(label) = step.label() {
         counter!(telemetry::ACTIVATION_STEPS, "step" => label, "outcome" => outcome).increment(1);
+        span.set("handoff.activation.step", label);
+        span.set("handoff.outcome", outcome);
     }
 }

@@ -1,10 +1,11 @@
 //! Where spans go: a collector, in batches, as OTLP over HTTP. Knows nothing of what they say.
 //!
-//! The SDK sends from a thread of its own, and reads `OTEL_*` from the environment: headers, timeout, the size and
+//! The SDK sends from a thread of its own, and reads `OTEL_*` from the environment: headers, the size and
 //! delay of batches, attributes of the resource. TLS is the relay's own, with ring.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{Key, KeyValue};
@@ -18,6 +19,9 @@ use tracing::warn;
 
 use super::super::{Settings, TraceError};
 use super::TRACER;
+
+/// For one batch, connecting included. The SDK's own, which is not applied to a client that it did not make.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends spans.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ impl Exporter {
     }
 }
 
-/// The HTTP client of the activation's crate, on the relay's runtime.
+/// The HTTP client, on the relay's runtime.
 #[derive(Clone, Debug)]
 struct Client {
     http: reqwest::Client,
@@ -85,7 +89,10 @@ impl Client {
             .map_err(|error| unusable(error.into()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let http = reqwest::Client::builder().use_preconfigured_tls(tls).redirect(reqwest::redirect::Policy::none());
+        let http = reqwest::Client::builder()
+            .use_preconfigured_tls(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(TIMEOUT);
         let http = http.build().map_err(|error| unusable(error.into()))?;
         Ok(Self { http, runtime: Handle::current() })
     }
