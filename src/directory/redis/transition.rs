@@ -135,16 +135,17 @@ impl Shared {
         let keep = next.route.remembered_for().saturating_sub(next.age(self.now()));
         counter!(telemetry::REDIS_COMMANDS).increment(1);
         let known = found.and_then(|found| Some((found.tag?, found.opened_at)));
-        let step = redis_step(if known.is_none() { "SET" } else { "EVAL" });
-        let is_written = match known {
-            None => record::create(connection, key, &tag, &next.route, keep).await?,
-            Some((known_tag, opened_at)) => {
-                // Redis keeps it too long only if it was opened anew elsewhere; the earlier deadline holds.
-                let keep = (opened_at.saturating_duration_since(next.opened_at) > TOLERANCE).then_some(keep);
-                record::replace(connection, key, &known_tag, &tag, &next.route, keep).await?
+        let is_written = {
+            let _step = redis_step(if known.is_none() { "SET" } else { "EVAL" });
+            match known {
+                None => record::create(connection, key, &tag, &next.route, keep).await?,
+                Some((known_tag, opened_at)) => {
+                    // Redis keeps it too long only if it was opened anew elsewhere; the earlier deadline holds.
+                    let keep = (opened_at.saturating_duration_since(next.opened_at) > TOLERANCE).then_some(keep);
+                    record::replace(connection, key, &known_tag, &tag, &next.route, keep).await?
+                }
             }
         };
-        drop(step);
         if is_written {
             self.known.put(session, &Known { tag: Some(tag), ..next }, self.now());
         }
