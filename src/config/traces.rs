@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Bad;
+use super::activation::switch;
 
 /// Where traces go, and how many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,7 @@ pub struct Traces {
     /// How many of the traces that begin here are kept, from 0 to 1.
     pub sample: f64,
     /// Whether the `traceparent` of requests counts.
+    #[serde(deserialize_with = "switch")]
     pub trust_traceparent: bool,
 }
 
