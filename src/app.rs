@@ -166,6 +166,7 @@ impl Node {
             trusted_proxies: settings.server.trusted_proxies.clone(),
             allowed_origins: settings.server.allowed_origins.clone(),
             metrics,
+            trust_traceparent: settings.traces.trust_traceparent,
             ready: AtomicBool::new(true),
         });
         let certificate = certificate(settings)?;
@@ -248,6 +249,8 @@ impl Node {
             // Called once on the thread of each worker, and ended with it.
             drop(actix_web::rt::spawn(measure_lag()));
             let app = App::new().app_data(edge.clone());
+            #[cfg(feature = "otlp")]
+            let app = app.wrap(actix_web::middleware::from_fn(crate::edge::spans::trace_request));
             let app = match &activation {
                 Some(http) => app.configure(http::routes(http)),
                 None => app,

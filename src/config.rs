@@ -22,6 +22,7 @@ mod server;
 mod session;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -44,6 +45,7 @@ pub use open::{Open, OpenPolicy};
 pub use secret::{SecretKey, SecretText};
 pub use server::{ClientAddressHeader, Server};
 pub use session::{FrameInterval, Session};
+pub use traces::Traces;
 
 /// Everything that a deployment may decide.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,6 +71,8 @@ pub struct Settings {
     pub drain: Drain,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go.
+    pub traces: Traces,
 }
 
 /// Settings that passed every check, and where each came from.
@@ -154,7 +158,8 @@ impl Settings {
         self.activation.check()?;
         self.sms.check()?;
         self.drain.check()?;
-        self.log.check()
+        self.log.check()?;
+        self.traces.check()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What operators see: log lines on standard error, and the table of metrics with its Prometheus rendering.
+//! What operators see: log lines on standard error, the table of metrics with its Prometheus rendering, and traces.
 //!
 //! Knows names and formats, not when anything happens: whoever sees something happen counts it, under a name from
 //! [`names`], with the macros of `metrics` or, for every handoff, with
@@ -9,8 +9,9 @@ mod meters;
 pub mod names;
 mod process;
 mod recorder;
+pub mod trace;
 
-pub use meters::Meters;
+pub use meters::{HopPath, Meters};
 pub use names::*;
 pub use process::max_open_files;
 pub use recorder::{install_metrics, render};

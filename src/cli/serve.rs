@@ -15,6 +15,7 @@ use crate::config::{Args, ConfigError, Loaded, Settings};
 use crate::protocol::limits::SESSION_LIFETIME;
 use crate::telemetry;
 use crate::telemetry::logs::FilterSwitch;
+use crate::telemetry::trace;
 
 /// Run the relay (what runs without a command)
 ///
@@ -61,6 +62,7 @@ fn start(args: Args, loaded: &Loaded, output: Output) -> anyhow::Result<()> {
     actix_web::rt::System::new().block_on(async {
         // Before anything is announced, so that no signal is missed.
         let signals = Signals::install()?;
+        let traces = start_traces(settings)?;
         let listeners = Listeners::bind(settings)?;
         let node = Node::new(settings, metrics)?.with_activation(settings).await?;
         announce(&listeners, settings, output)?;
@@ -72,9 +74,20 @@ fn start(args: Args, loaded: &Loaded, output: Output) -> anyhow::Result<()> {
             app::report("log filter", reload_filter(&args, &log_filter));
         };
         drop(actix_web::rt::spawn(signals.follow(stop, reload)));
-        node.run(listeners, stopping).await?;
+        let end = node.run(listeners, stopping).await;
+        if let Some(traces) = traces {
+            traces.shut_down().await;
+        }
+        end?;
         Ok(())
     })
+}
+
+fn start_traces(settings: &Settings) -> anyhow::Result<Option<trace::Exporter>> {
+    let Some(endpoint) = &settings.traces.endpoint else { return Ok(None) };
+    let instance = uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string();
+    let traces = trace::Settings { endpoint: endpoint.clone(), sample: settings.traces.sample, instance };
+    Ok(Some(trace::start(&traces)?))
 }
 
 /// Takes `log.filter` from where the settings come from; of the other settings, none changes while the relay runs.

@@ -180,7 +180,7 @@ impl Sms {
 }
 
 /// `true` or `false`, in the file as such and elsewhere as text; no number means either.
-fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(super) fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Written {

@@ -99,6 +99,9 @@ pub(super) const KEYS: &[Key] = &[
     one("drain.window", "a time such as 15s, at most 180s"),
     one("log.format", "auto, json or text"),
     one("log.filter", "levels by target, such as info or warn,handoff_relay=debug"),
+    one("traces.endpoint", "an address such as http://collector:4318"),
+    one("traces.sample", "a number from 0 to 1, such as 0.01"),
+    one("traces.trust_traceparent", "true or false"),
 ];
 
 impl Key {

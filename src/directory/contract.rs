@@ -98,7 +98,7 @@ pub(super) fn open(app: u8) -> Transition {
         join_hashes: (0..4).map(|frame| JoinHash::of(&proof(frame))).collect(),
         interval: INTERVAL,
     };
-    Transition::Open { offer, resume_hash: hash(app), tag: NetworkTag::UNKNOWN }
+    Transition::Open { offer, resume_hash: hash(app), tag: NetworkTag::UNKNOWN, trace: None }
 }
 
 pub(super) fn join(frame: u8, app: u8) -> Transition {

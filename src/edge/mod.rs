@@ -10,4 +10,5 @@ pub mod network;
 pub mod problem;
 pub mod routes;
 mod socket;
+pub mod spans;
 pub mod tls;

@@ -18,6 +18,7 @@ use super::client_addr::{ClientAddress, ForwardingHeader, from_headers};
 use super::network::NetworkTagger;
 use super::problem::{Kind, Problem};
 use super::socket::{self, Party};
+use super::spans;
 use crate::protocol::ids::SessionId;
 use crate::protocol::{Role, SUBPROTOCOL};
 use crate::relay::link::Cord;
@@ -25,7 +26,7 @@ use crate::relay::{BUSY_RETRY_AFTER, Relay};
 use crate::telemetry;
 
 /// The prefix of the paths that apps connect to; below it are a session's id and a role.
-const SESSIONS: &str = "/v1/sessions";
+pub(super) const SESSIONS: &str = "/v1/sessions";
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Edge {
     pub allowed_origins: Vec<String>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// Whether the `traceparent` of requests says which trace they belong to.
+    pub trust_traceparent: bool,
     /// Whether new connections are taken.
     pub ready: AtomicBool,
 }
@@ -143,7 +146,7 @@ fn shake_hands(
     let guard = admit(edge, client, session, role)?;
     // Without a file descriptor to spare, a connection could not be ended for certain.
     let cord = request.conn_data::<Cord>().ok_or(Problem::retry_after(Kind::Overloaded, BUSY_RETRY_AFTER))?.clone();
-    let party = Party { session, role, tag: edge.tagger.tag_client(client) };
+    let party = Party { session, role, tag: edge.tagger.tag_client(client), trace: spans::of(request) };
     socket::accept(request, payload, party, Arc::clone(&edge.relay), cord, guard).map_err(|_| Kind::BadHandshake.into())
 }
 

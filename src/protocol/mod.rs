@@ -11,6 +11,7 @@ pub mod message;
 pub mod network;
 pub mod qr;
 mod relay_host;
+pub mod trace_parent;
 
 use std::fmt;
 

@@ -9,6 +9,7 @@
 //! when a connection comes and when a session goes. Sessions never wait for sockets, so the two cannot wait for each
 //! other.
 
+mod asked;
 pub mod link;
 pub mod message;
 pub mod news;
@@ -106,6 +107,11 @@ impl Relay {
     /// The actor of a session; started on the calling thread's arbiter if it does not run yet.
     pub fn session(self: &Arc<Self>, session: SessionId) -> Addr<SessionActor> {
         self.registry.actor(session, |entry| SessionActor::new(session, entry, Arc::clone(self)))
+    }
+
+    /// The time by the relay's clock.
+    pub fn now(&self) -> Instant {
+        (self.clocks.monotonic)()
     }
 
     /// A number for a new connection.

@@ -10,16 +10,20 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use tracing::{Span, debug, info, warn};
 
+use super::asked::{Asked, begin_session};
 use super::link::{Congested, Link};
-use super::message::{Attach, Deliver, FromOthers, GoAway, Gone, Inbound, WireEvent};
+use super::message::{Attach, Deliver, FromOthers, GoAway, Gone, Hop, Inbound, WireEvent};
 use super::registry::{Permit, RegistryEntry};
 use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX, SessionTag, notes};
-use crate::directory::{Answer, News, Unavailable};
+use crate::directory::{Answer, Arrived, News, Unavailable};
+use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{OpenToken, SessionId};
 use crate::protocol::message::ClientMessage;
+use crate::protocol::trace_parent::TraceParent;
 use crate::session::route::{Outcome, Transition};
 use crate::session::{ConnectionId, Note, Output, Session};
+use crate::telemetry::{HopPath, trace};
 
 /// The actor of one session.
 #[derive(Debug)]
@@ -33,10 +37,16 @@ pub struct SessionActor {
     armed: Option<(Instant, SpawnHandle)>,
     /// Since when both apps are in the session, as far as this node saw it.
     paired_at: Option<Instant>,
+    /// Whether old has sent a data frame since.
+    has_replied: bool,
+    /// Of the data frame that is being handled, if its way is measured.
+    hop: Option<Hop>,
     permit: Option<Permit>,
     entry: Option<RegistryEntry>,
     tag: SessionTag,
     span: Span,
+    /// Nothing, unless traces are sent and this one is kept.
+    trace: trace::Span,
 }
 
 impl SessionActor {
@@ -53,15 +63,18 @@ impl SessionActor {
             relay,
             armed: None,
             paired_at: None,
+            has_replied: false,
+            hop: None,
             permit: None,
             entry: Some(entry),
             tag,
             span,
+            trace: trace::Span::default(),
         }
     }
 
     fn now(&self) -> Instant {
-        (self.relay.clocks.monotonic)()
+        self.relay.now()
     }
 
     /// Runs `handle` on the state machine and carries out what it asks for.
@@ -79,7 +92,10 @@ impl SessionActor {
     fn carry_out(&mut self, output: Output, ctx: &mut Context<Self>) {
         match output {
             Output::Send(to, message) => self.deliver(to, Deliver::Text(message.encode())),
-            Output::Forward(to, frame) => self.deliver(to, Deliver::Data(frame)),
+            Output::Forward(to, frame) => {
+                let hop = self.hop.take();
+                self.deliver(to, Deliver::Data(frame, hop));
+            }
             Output::Ping(to) => self.deliver(to, Deliver::Ping),
             Output::Close(connection, reason, retry_after) => {
                 debug!(connection = connection.0, %reason, "closing connection");
@@ -94,13 +110,29 @@ impl SessionActor {
                 if let Note::MovedIn { .. } = note {
                     self.permit = Some(self.relay.registry.permit_for_live());
                 }
-                if note == Note::Paired {
-                    self.paired_at = Some(self.now());
+                self.time_of_pair(note);
+                if let Note::Ended { reason, joined, .. } = note {
+                    self.trace.set("handoff.end_reason", reason.label());
+                    self.trace.set("handoff.joined", joined);
                 }
                 let paired = || self.paired_at.map(|since| self.now().saturating_duration_since(since));
                 notes::take(note, self.tag, &self.relay.meters, paired);
             }
             Output::Finished => self.finish(ctx),
+        }
+    }
+
+    /// Measures how far the two apps have come, as far as the relay can see it.
+    fn time_of_pair(&mut self, note: Note) {
+        if note == Note::Paired {
+            self.paired_at = Some(self.now());
+        } else if let Note::Relayed(Role::Old, _) = note
+            && !self.has_replied
+        {
+            self.has_replied = true;
+            if let Some(since) = self.paired_at {
+                self.relay.meters.reply.record(self.now().saturating_duration_since(since));
+            }
         }
     }
 
@@ -121,15 +153,19 @@ impl SessionActor {
         }
     }
 
-    fn ask_directory(&mut self, connection: Option<ConnectionId>, transition: Transition, ctx: &mut Context<Self>) {
-        let mut answer = self.relay.directory.apply(self.id, transition);
+    fn ask_directory(&mut self, connection: Option<ConnectionId>, mut transition: Transition, ctx: &mut Context<Self>) {
+        if let Transition::Open { trace, .. } = &mut transition {
+            *trace = self.begin_trace(connection);
+        }
+        let asked = Asked::new(&transition);
+        let mut answer = asked.follow(|| self.relay.directory.apply(self.id, transition));
         // A directory in memory answers at once, and then no task is needed.
         let ready = answer.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
         match (connection, ready) {
-            (Some(connection), Poll::Ready(outcome)) => self.take_outcome(connection, outcome),
+            (Some(connection), Poll::Ready(outcome)) => self.take_outcome(connection, outcome, asked),
             (Some(connection), Poll::Pending) => {
                 let answered = answer.into_actor(self).map(move |outcome, actor, ctx| {
-                    actor.drive(ctx, |actor, _| actor.take_outcome(connection, outcome));
+                    actor.drive(ctx, |actor, _| actor.take_outcome(connection, outcome, asked));
                 });
                 ctx.spawn(answered);
             }
@@ -139,9 +175,24 @@ impl SessionActor {
         }
     }
 
-    fn take_outcome(&mut self, connection: ConnectionId, outcome: Result<Outcome, Unavailable>) {
+    /// The trace of a session that is opened; goes with its record to the other nodes.
+    fn begin_trace(&mut self, connection: Option<ConnectionId>) -> Option<TraceParent> {
+        if !self.trace.is_on() {
+            let tag = self.tag;
+            self.trace = begin_session(&self.handshake(connection?), || tag.to_string());
+        }
+        self.trace.as_parent().to_remote()
+    }
+
+    fn handshake(&self, of: ConnectionId) -> trace::Parent {
+        self.link(of).map(|link| link.trace().clone()).unwrap_or_default()
+    }
+
+    fn take_outcome(&mut self, connection: ConnectionId, outcome: Result<Outcome, Unavailable>, asked: Asked) {
         let now = self.now();
         warn_if_lost(&outcome);
+        let (tag, handshake) = (self.tag, self.handshake(connection));
+        asked.answered(&outcome, &mut self.trace, || tag.to_string(), &handshake);
         self.session.handle_outcome(connection, outcome.map_err(|unavailable| unavailable.retry_after), now);
         match (&self.entry, self.session.is_open()) {
             (Some(entry), true) => entry.mark_open(),
@@ -151,7 +202,10 @@ impl SessionActor {
 
     fn take_news(&mut self, news: News, now: Instant) {
         match news {
-            News::Said { session: _, from, event } => self.session.handle_peer_event(from, event, now),
+            News::Said { session: _, from, event, arrived: Arrived(arrived) } => {
+                self.hop = arrived.map(|since| Hop { path: HopPath::FromNode, since });
+                self.session.handle_peer_event(from, event, now);
+            }
             News::Gone { session: _, node } => self.session.handle_node_gone(node),
             News::Isolated => self.session.handle_isolated(),
             News::Reconnected => self.session.handle_reconnected(),
@@ -212,6 +266,7 @@ impl SessionActor {
         // that nothing stops here: the actor ends when nobody can reach it any more.
         self.entry = None;
         self.permit = None;
+        self.trace = trace::Span::default();
         if let Some((_, timer)) = self.armed.take() {
             ctx.cancel_future(timer);
         }
@@ -246,7 +301,10 @@ impl Handler<Inbound> for SessionActor {
     fn handle(&mut self, Inbound { connection, event }: Inbound, ctx: &mut Self::Context) {
         self.drive(ctx, |actor, now| match event {
             WireEvent::Text(text) => actor.take_text(connection, &text, now),
-            WireEvent::Data(frame) => actor.session.handle_data(connection, frame, now),
+            WireEvent::Data(frame, read) => {
+                actor.hop = read.map(|since| Hop { path: HopPath::Here, since });
+                actor.session.handle_data(connection, frame, now);
+            }
             WireEvent::Heartbeat => actor.session.handle_heartbeat(connection, now),
             WireEvent::Violation(reason) => actor.session.handle_violation(connection, reason, None, now),
         });
@@ -277,6 +335,8 @@ impl Handler<GoAway> for SessionActor {
 
     fn handle(&mut self, _: GoAway, ctx: &mut Self::Context) {
         self.drive(ctx, |actor, now| actor.session.handle_shutdown(now));
+        // It may wait here for nobody until the process ends, and what has not ended by then is not sent.
+        self.trace = trace::Span::default();
     }
 }
 

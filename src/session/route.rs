@@ -18,6 +18,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{JoinHash, PublishedKey, ResumeHash};
 use crate::protocol::limits;
 use crate::protocol::message::JoinedPeer;
+use crate::protocol::trace_parent::{TraceParent, lenient};
 
 /// What old publishes at `open`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,8 @@ pub enum Transition {
         resume_hash: ResumeHash,
         /// Where it is.
         tag: NetworkTag,
+        /// The trace that begins here, if one is kept.
+        trace: Option<TraceParent>,
     },
     /// New joins.
     Join {
@@ -145,6 +148,8 @@ pub struct Attachment {
     pub public_key: PublishedKey,
     /// Whether the seat had been taken before.
     pub again: bool,
+    /// The trace that began where the session was opened.
+    pub trace: Option<TraceParent>,
 }
 
 /// A transition was not made.
@@ -185,6 +190,9 @@ pub struct Route {
     new: Option<(Seat, JoinedPeer)>,
     resumes: u32,
     ended: Option<CloseReason>,
+    /// Nothing depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
+    trace: Option<TraceParent>,
 }
 
 impl Route {
@@ -235,7 +243,7 @@ impl Route {
 
     fn apply_to_none(transition: Transition, rules: Rules, now: Duration) -> (Option<Self>, Outcome) {
         match transition {
-            Transition::Open { offer, resume_hash, tag } => {
+            Transition::Open { offer, resume_hash, tag, trace } => {
                 let route = Self {
                     offer,
                     opened_at: now,
@@ -245,6 +253,7 @@ impl Route {
                     new: None,
                     resumes: 0,
                     ended: None,
+                    trace,
                 };
                 let attachment = route.attachment(Role::Old, None, false, now);
                 (Some(route), attachment.map(Some))
@@ -340,6 +349,7 @@ impl Route {
             joined: self.new.as_ref().map(|(_, joined)| *joined),
             public_key: self.offer.public_key.clone(),
             again,
+            trace: self.trace,
         })
     }
 

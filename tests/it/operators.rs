@@ -60,6 +60,15 @@ fn a_file_that_cannot_be_used_is_found_before_a_start() {
     }
 }
 
+/// Somebody who wants traces should not have to find out that there are none.
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_binary_without_traces_refuses_to_start_with_a_collector() {
+    let refused = Relay::try_start(&["traces.endpoint=http://127.0.0.1:4318"]).unwrap_err();
+    assert_eq!(refused.code, Some(71));
+    assert!(refused.log.contains("--features otlp"), "{}", refused.log);
+}
+
 #[tokio::test]
 async fn a_healthcheck_tells_a_ready_node_from_one_that_leaves_and_from_none() {
     let mut relay = Relay::start(&["drain.grace=60s"]);

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use metrics::counter;
+use metrics::{counter, histogram};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -15,7 +15,7 @@ use crate::activation::sms::gateway::{IdempotencyKey, SmsMessage};
 use crate::activation::sms::text::{AppHash, Language, SmsText};
 use crate::activation::temporary_pin::send_rules::{Request, SendRefused};
 use crate::activation::temporary_pin::{Binding, LIFETIME, SentPin, TemporaryPin, Try};
-use crate::telemetry;
+use crate::telemetry::{self, trace};
 
 /// How the SMS is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,7 +106,10 @@ impl Service {
         }
         drop(pin);
         let before = row.clone();
-        let outcome = row.flow.handle(Step::SendPin(&sent), now);
+        let step = Step::SendPin(&sent);
+        let mut span = trace::step("handoff.activation.step", trace::Kind::Internal);
+        let outcome = row.flow.handle(step, now);
+        count_step(&step, outcome, &mut span);
         match (outcome, refused.filter(|_| !is_withheld)) {
             (Ok(_), Some(refused)) => {
                 // The proof is used up; nothing else has happened.
@@ -205,7 +208,10 @@ impl Service {
         let now = self.now();
         let before = row.clone();
         let mut others = Vec::new();
-        match row.flow.handle(step, now) {
+        let mut span = trace::step("handoff.activation.step", trace::Kind::Internal);
+        let outcome = row.flow.handle(step, now);
+        count_step(&step, outcome, &mut span);
+        match outcome {
             Ok(Done::Repeated) => {}
             Ok(Done::Changed) => {
                 tx.update_activation(&row, now).await?;
@@ -252,6 +258,7 @@ impl Service {
         tx.update_activation(row, now).await?;
         let who = (Actor::NewApp, caller.address);
         tx.note(What::AppActivated, who, (row.user, Subject::App(row.app)), now).await?;
+        histogram!(telemetry::ACTIVATION_DURATION).record(now.duration_since(row.flow.starts()).unwrap_or_default());
         Ok(others)
     }
 
@@ -329,5 +336,19 @@ impl Service {
             None => Vec::new(),
         };
         self.parts.registry.sealer().tag("address", &bytes)
+    }
+}
+
+/// Of a PIN that a limit keeps from being sent, this says what the activation itself allowed.
+fn count_step(step: &Step<'_>, outcome: Result<Done, Refused>, span: &mut trace::Step) {
+    let outcome = match outcome {
+        Ok(Done::Changed | Done::Activated) => "taken",
+        Ok(Done::Repeated) => "repeated",
+        Err(_) => "refused",
+    };
+    if let Some(label) = step.label() {
+        counter!(telemetry::ACTIVATION_STEPS, "step" => label, "outcome" => outcome).increment(1);
+        span.set("handoff.activation.step", label);
+        span.set("handoff.outcome", outcome);
     }
 }

@@ -39,6 +39,7 @@ use crate::protocol::ids::SessionId;
 use crate::session::node::{NodeId, PeerEvent};
 use crate::session::route::{Rules, Transition};
 use crate::telemetry;
+use crate::telemetry::trace::Trail;
 use known::KnownRoutes;
 use outbox::Outbox;
 pub use settings::{BadRedisSettings, Settings, Topology};
@@ -93,7 +94,7 @@ impl RedisDirectory {
     ) -> Result<(Arc<Self>, mpsc::Receiver<News>), BadRedisSettings> {
         let (news, receiver) = mpsc::channel(NEWS_QUEUE);
         let state = State::default();
-        let push = push::Push::new(rules.node, news.clone(), state.suspicion());
+        let push = push::Push::new(rules.node, environment.clock, news.clone(), state.suspicion());
         let connector = settings.connector(push.clone())?;
         let known = KnownRoutes::new(environment.most_known);
         let shared = Arc::new(Shared { settings, rules, environment, known, state });
@@ -106,7 +107,8 @@ impl RedisDirectory {
 impl Directory for RedisDirectory {
     fn apply(&self, session: SessionId, transition: Transition) -> Answer {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move { shared.apply(session, transition).await })
+        // The steps belong to whoever asks now, although they are taken later.
+        Box::pin(Trail::current().follow(async move { shared.apply(session, transition).await }))
     }
 
     fn tell(&self, node: NodeId, session: SessionId, event: PeerEvent) {

@@ -13,6 +13,7 @@ use crate::directory::Unavailable;
 use crate::protocol::ids::SessionId;
 use crate::session::route::{Outcome, Route, Transition};
 use crate::telemetry;
+use crate::telemetry::trace::{Kind, Step, step};
 
 /// When a node that lost Redis may be asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -109,6 +110,8 @@ impl Shared {
 
     async fn read(&self, connection: &mut Connection, key: &str) -> Result<Option<Known>, Trouble> {
         counter!(telemetry::REDIS_COMMANDS).increment(2);
+        let mut step = redis_step("PIPELINE");
+        step.set("db.operation.batch.size", 2);
         // Of the way there and back, the way there counts: so a session is never thought younger than it is.
         let asked_at = self.now();
         let record = record::read(connection, key).await?.transpose()?;
@@ -131,12 +134,16 @@ impl Shared {
         let tag: Tag = (self.environment.random)();
         let keep = next.route.remembered_for().saturating_sub(next.age(self.now()));
         counter!(telemetry::REDIS_COMMANDS).increment(1);
-        let is_written = match found.and_then(|found| Some((found.tag?, found.opened_at))) {
-            None => record::create(connection, key, &tag, &next.route, keep).await?,
-            Some((known_tag, opened_at)) => {
-                // Redis keeps it too long only if it was opened anew elsewhere; the earlier deadline holds.
-                let keep = (opened_at.saturating_duration_since(next.opened_at) > TOLERANCE).then_some(keep);
-                record::replace(connection, key, &known_tag, &tag, &next.route, keep).await?
+        let known = found.and_then(|found| Some((found.tag?, found.opened_at)));
+        let is_written = {
+            let _step = redis_step(if known.is_none() { "SET" } else { "EVAL" });
+            match known {
+                None => record::create(connection, key, &tag, &next.route, keep).await?,
+                Some((known_tag, opened_at)) => {
+                    // Redis keeps it too long only if it was opened anew elsewhere; the earlier deadline holds.
+                    let keep = (opened_at.saturating_duration_since(next.opened_at) > TOLERANCE).then_some(keep);
+                    record::replace(connection, key, &known_tag, &tag, &next.route, keep).await?
+                }
             }
         };
         if is_written {
@@ -185,6 +192,14 @@ impl Shared {
         let Some(route) = route else { return };
         self.known.put_unsaved(session, Known { route, tag: None, opened_at: known.opened_at });
     }
+}
+
+/// A step in the trace of a request.
+fn redis_step(operation: &'static str) -> Step {
+    let mut step = step(operation, Kind::Client);
+    step.set("db.system.name", "redis");
+    step.set("db.operation.name", operation);
+    step
 }
 
 /// What was found and what is known, in one.

@@ -78,7 +78,7 @@ mod tests {
             interval: Duration::from_mins(3),
         };
         let mut route = None;
-        apply(&mut route, Transition::Open { offer, resume_hash: hash(1), tag: NetworkTag::UNKNOWN }, 1);
+        apply(&mut route, Transition::Open { offer, resume_hash: hash(1), tag: NetworkTag::UNKNOWN, trace: None }, 1);
         route.unwrap()
     }
 
