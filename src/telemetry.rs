@@ -10,7 +10,7 @@ pub mod names;
 mod process;
 mod recorder;
 
-pub use meters::Meters;
+pub use meters::{HopPath, Meters};
 pub use names::*;
 pub use process::max_open_files;
 pub use recorder::{install_metrics, render};

@@ -11,7 +11,7 @@ pub mod redis;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::protocol::ids::SessionId;
 use crate::session::node::{NodeId, PeerEvent};
@@ -28,6 +28,18 @@ pub struct Unavailable {
 /// The answer to a transition, when it is there.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Outcome, Unavailable>> + Send>>;
 
+/// When news arrived, if its way is measured. Two that differ in nothing else are the same news.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrived(pub Option<Instant>);
+
+impl PartialEq for Arrived {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Arrived {}
+
 /// What a node hears from the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
@@ -39,6 +51,8 @@ pub enum News {
         from: NodeId,
         /// What.
         event: PeerEvent,
+        /// When it arrived here.
+        arrived: Arrived,
     },
     /// A node that was told something about a session is not there any more.
     Gone {

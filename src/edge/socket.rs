@@ -21,11 +21,12 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::ids::SessionId;
 use crate::protocol::message::ServerMessage;
 use crate::protocol::{Role, SUBPROTOCOL, limits};
-use crate::relay::link::{Cord, Link};
-use crate::relay::message::{Attach, Deliver, Gone, Hangup, Inbound, WireEvent};
+use crate::relay::link::{Backlog, Cord, Link};
+use crate::relay::message::{Attach, Deliver, Gone, Hangup, Hop, Inbound, WireEvent};
 use crate::relay::{OUTBOX, Relay};
 use crate::session::ConnectionId;
 use crate::session::network_tag::NetworkTag;
+use crate::telemetry;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -55,6 +56,9 @@ pub(super) fn accept(
         cord: Some(cord),
         violation,
         session: None,
+        backlog: Backlog::default(),
+        // So that of short sessions, too, one frame in so many is measured, and not the same of each.
+        frames: connection.0,
         is_closing: false,
         span,
         _guard: guard,
@@ -74,6 +78,9 @@ struct Socket {
     /// Why the incoming stream was ended before its time, and what is left of it.
     violation: Rc<Cell<Option<Violation<web::Payload>>>>,
     session: Option<SessionEnd>,
+    backlog: Backlog,
+    /// Counts data frames, to measure the way of one in [`telemetry::HOP_SAMPLE`].
+    frames: u64,
     /// A close frame went out.
     is_closing: bool,
     span: Span,
@@ -95,6 +102,7 @@ impl Socket {
             Ok(()) => {}
             // The session is busy: read nothing more until it has taken this. It never waits for sockets.
             Err(SendError::Full(inbound)) => {
+                self.relay.meters().session_queue_full.increment(1);
                 ctx.wait(session.inbound.send(inbound).into_actor(self).map(|_, _, _| ()));
             }
             Err(SendError::Closed(_)) => ctx.stop(),
@@ -108,7 +116,7 @@ impl Actor for Socket {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(OUTBOX);
         let Some(cord) = self.cord.take() else { return ctx.stop() };
-        let link = Link::new(ctx.address().recipient(), ctx.address().recipient(), cord);
+        let link = Link::new(ctx.address().recipient(), ctx.address().recipient(), cord, self.backlog.clone());
         let session = self.relay.session(self.party.session);
         let attach = Attach { connection: self.connection, role: self.party.role, tag: self.party.tag, link };
         // A session that ends at this very moment drops the link, and that cuts the socket.
@@ -134,7 +142,11 @@ impl StreamHandler<Result<Message, ProtocolError>> for Socket {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
         match message {
             Ok(Message::Text(text)) => self.report(WireEvent::Text(text), ctx),
-            Ok(Message::Binary(frame)) => self.report(WireEvent::Data(frame), ctx),
+            Ok(Message::Binary(frame)) => {
+                self.frames = self.frames.wrapping_add(1);
+                let is_measured = self.frames.is_multiple_of(telemetry::HOP_SAMPLE);
+                self.report(WireEvent::Data(frame, is_measured.then(|| self.relay.now())), ctx);
+            }
             Ok(Message::Ping(payload)) => {
                 // Nothing may follow a close frame (RFC 6455 section 5.5.1).
                 if !self.is_closing {
@@ -171,9 +183,17 @@ impl Handler<Deliver> for Socket {
     type Result = ();
 
     fn handle(&mut self, message: Deliver, ctx: &mut Self::Context) {
+        let waiting = self.backlog.take();
         match message {
             Deliver::Text(text) => ctx.text(text),
-            Deliver::Data(frame) => ctx.binary(frame),
+            Deliver::Data(frame, hop) => {
+                ctx.binary(frame);
+                if let Some(Hop { path, since }) = hop {
+                    let meters = self.relay.meters();
+                    meters.hop(path).record(self.relay.now().saturating_duration_since(since));
+                    meters.connection_queue.record(waiting);
+                }
+            }
             Deliver::Ping => ctx.ping(b""),
         }
     }

@@ -1,6 +1,7 @@
 //! A session's end of one connection: where to deliver, how to hang up, and the cord to cut.
 
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,28 @@ use actix::prelude::SendError;
 use super::message::{Deliver, Hangup};
 use crate::protocol::close::CloseReason;
 
+/// How many messages wait for a socket: the mailbox itself does not tell. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Backlog(Arc<AtomicU32>);
+
+impl Backlog {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The socket has taken one; the answer is how many there were.
+    pub fn take(&self) -> u32 {
+        self.0.fetch_sub(1, Ordering::Relaxed)
+    }
+}
+
 /// One attached connection. Dropping it cuts the socket.
 #[derive(Debug)]
 pub struct Link {
     deliver: Recipient<Deliver>,
     hangup: Recipient<Hangup>,
     cord: Cord,
+    backlog: Backlog,
 }
 
 /// The socket's queue is full: its peer does not read.
@@ -25,15 +42,20 @@ pub(super) struct Congested;
 impl Link {
     /// Both recipients must be made for this link alone: each owns one slot in the socket's mailbox.
     #[must_use]
-    pub fn new(deliver: Recipient<Deliver>, hangup: Recipient<Hangup>, cord: Cord) -> Self {
-        Self { deliver, hangup, cord }
+    pub fn new(deliver: Recipient<Deliver>, hangup: Recipient<Hangup>, cord: Cord, backlog: Backlog) -> Self {
+        Self { deliver, hangup, cord, backlog }
     }
 
     /// Queues a frame. A socket that is already gone swallows it: its `Gone` is on the way.
     pub(super) fn deliver(&self, message: Deliver) -> Result<(), Congested> {
+        // Counted first: the socket may take it on another thread before this one goes on.
+        self.backlog.add();
         match self.deliver.try_send(message) {
             Ok(()) | Err(SendError::Closed(_)) => Ok(()),
-            Err(SendError::Full(_)) => Err(Congested),
+            Err(SendError::Full(_)) => {
+                self.backlog.take();
+                Err(Congested)
+            }
         }
     }
 

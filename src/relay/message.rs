@@ -1,6 +1,6 @@
 //! Every message between actors.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Message;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::session::ConnectionId;
 use crate::session::network_tag::NetworkTag;
+use crate::telemetry::HopPath;
 
 /// Socket to session: a connection is there.
 #[derive(Debug, Message)]
@@ -42,8 +43,8 @@ pub struct Inbound {
 pub enum WireEvent {
     /// A text frame.
     Text(ByteString),
-    /// A binary frame.
-    Data(Bytes),
+    /// A binary frame, and when it was read, if it is measured.
+    Data(Bytes, Option<Instant>),
     /// A ping or a pong.
     Heartbeat,
     /// The peer broke a rule of the wire.
@@ -68,14 +69,23 @@ pub struct FromOthers(pub News);
 #[rtype(result = "()")]
 pub struct GoAway;
 
+/// The way of a data frame that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Which part of the way this node sees.
+    pub path: HopPath,
+    /// When it began.
+    pub since: Instant,
+}
+
 /// Session to socket: send this.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub enum Deliver {
     /// A text frame.
     Text(String),
-    /// A binary frame.
-    Data(Bytes),
+    /// A binary frame, and where its way began, if it is measured.
+    Data(Bytes, Option<Hop>),
     /// A ping.
     Ping,
 }

@@ -108,6 +108,11 @@ impl Relay {
         self.registry.actor(session, |entry| SessionActor::new(session, entry, Arc::clone(self)))
     }
 
+    /// The time by the relay's clock.
+    pub fn now(&self) -> Instant {
+        (self.clocks.monotonic)()
+    }
+
     /// A number for a new connection.
     pub fn next_connection(&self) -> ConnectionId {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))

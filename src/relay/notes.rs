@@ -6,7 +6,8 @@ use metrics::{counter, histogram};
 use tracing::{debug, info};
 
 use super::SessionTag;
-use crate::protocol::close::CloseReason;
+use crate::protocol::Role;
+use crate::protocol::close::{CloseReason, Scope};
 use crate::protocol::limits;
 use crate::session::Note;
 use crate::telemetry::{self, Meters};
@@ -35,9 +36,10 @@ pub(super) fn take(note: Note, session: SessionTag, meters: &Meters, paired: imp
             info!(%session, %reason, "join refused");
         }
         Note::Resumed(role) => {
-            counter!(telemetry::RESUMES, "role" => role.as_str()).increment(1);
+            count_resume(role, "resumed");
             debug!(%role, "session resumed");
         }
+        Note::NotResumed(role, reason) => count_resume(role, not_resumed(reason)),
         Note::Relayed(from, bytes) => {
             let bytes = u64::try_from(bytes.min(limits::MAX_FRAME_BYTES)).unwrap_or(0);
             meters.count_frame(from, bytes);
@@ -58,5 +60,28 @@ pub(super) fn take(note: Note, session: SessionTag, meters: &Meters, paired: imp
             }
             info!(%session, %reason, joined, duration_ms = age.as_secs_f64() * 1e3, "session ended");
         }
+    }
+}
+
+fn count_resume(role: Role, outcome: &'static str) {
+    counter!(telemetry::RESUMES, "role" => role.as_str(), "outcome" => outcome).increment(1);
+}
+
+/// The label of a resume that failed: its own reasons, or that the session is over, for whatever reason.
+fn not_resumed(reason: CloseReason) -> &'static str {
+    if reason.scope() == Scope::Session && reason != CloseReason::TooManyResumes { "ended" } else { reason.label() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_in_which_a_resume_can_end_has_its_label() {
+        use CloseReason::{Completed, Expired, NothingToResume, Overloaded, Superseded, TooManyResumes};
+        for reason in [NothingToResume, TooManyResumes, Superseded, Overloaded, Completed, Expired] {
+            assert!(telemetry::RESUME_OUTCOMES.contains(&not_resumed(reason)), "{reason}");
+        }
+        assert_eq!([Completed, Expired].map(not_resumed), ["ended", "ended"]);
     }
 }

@@ -11,15 +11,17 @@ use actix::prelude::*;
 use tracing::{Span, debug, info, warn};
 
 use super::link::{Congested, Link};
-use super::message::{Attach, Deliver, FromOthers, GoAway, Gone, Inbound, WireEvent};
+use super::message::{Attach, Deliver, FromOthers, GoAway, Gone, Hop, Inbound, WireEvent};
 use super::registry::{Permit, RegistryEntry};
 use super::{BUSY_RETRY_AFTER, Relay, SESSION_MAILBOX, SessionTag, notes};
-use crate::directory::{Answer, News, Unavailable};
+use crate::directory::{Answer, Arrived, News, Unavailable};
+use crate::protocol::Role;
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::{OpenToken, SessionId};
 use crate::protocol::message::ClientMessage;
 use crate::session::route::{Outcome, Transition};
 use crate::session::{ConnectionId, Note, Output, Session};
+use crate::telemetry::HopPath;
 
 /// The actor of one session.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ pub struct SessionActor {
     armed: Option<(Instant, SpawnHandle)>,
     /// Since when both apps are in the session, as far as this node saw it.
     paired_at: Option<Instant>,
+    /// Whether old has sent a data frame since.
+    has_replied: bool,
+    /// Of the data frame that is being handled, if its way is measured.
+    hop: Option<Hop>,
     permit: Option<Permit>,
     entry: Option<RegistryEntry>,
     tag: SessionTag,
@@ -53,6 +59,8 @@ impl SessionActor {
             relay,
             armed: None,
             paired_at: None,
+            has_replied: false,
+            hop: None,
             permit: None,
             entry: Some(entry),
             tag,
@@ -61,7 +69,7 @@ impl SessionActor {
     }
 
     fn now(&self) -> Instant {
-        (self.relay.clocks.monotonic)()
+        self.relay.now()
     }
 
     /// Runs `handle` on the state machine and carries out what it asks for.
@@ -79,7 +87,10 @@ impl SessionActor {
     fn carry_out(&mut self, output: Output, ctx: &mut Context<Self>) {
         match output {
             Output::Send(to, message) => self.deliver(to, Deliver::Text(message.encode())),
-            Output::Forward(to, frame) => self.deliver(to, Deliver::Data(frame)),
+            Output::Forward(to, frame) => {
+                let hop = self.hop.take();
+                self.deliver(to, Deliver::Data(frame, hop));
+            }
             Output::Ping(to) => self.deliver(to, Deliver::Ping),
             Output::Close(connection, reason, retry_after) => {
                 debug!(connection = connection.0, %reason, "closing connection");
@@ -94,13 +105,25 @@ impl SessionActor {
                 if let Note::MovedIn { .. } = note {
                     self.permit = Some(self.relay.registry.permit_for_live());
                 }
-                if note == Note::Paired {
-                    self.paired_at = Some(self.now());
-                }
+                self.time_of_pair(note);
                 let paired = || self.paired_at.map(|since| self.now().saturating_duration_since(since));
                 notes::take(note, self.tag, &self.relay.meters, paired);
             }
             Output::Finished => self.finish(ctx),
+        }
+    }
+
+    /// Measures how far the two apps have come, as far as the relay can see it.
+    fn time_of_pair(&mut self, note: Note) {
+        match note {
+            Note::Paired => self.paired_at = Some(self.now()),
+            Note::Relayed(Role::Old, _) if !self.has_replied => {
+                self.has_replied = true;
+                if let Some(since) = self.paired_at {
+                    self.relay.meters.reply.record(self.now().saturating_duration_since(since));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -151,7 +174,10 @@ impl SessionActor {
 
     fn take_news(&mut self, news: News, now: Instant) {
         match news {
-            News::Said { session: _, from, event } => self.session.handle_peer_event(from, event, now),
+            News::Said { session: _, from, event, arrived: Arrived(arrived) } => {
+                self.hop = arrived.map(|since| Hop { path: HopPath::FromNode, since });
+                self.session.handle_peer_event(from, event, now);
+            }
             News::Gone { session: _, node } => self.session.handle_node_gone(node),
             News::Isolated => self.session.handle_isolated(),
             News::Reconnected => self.session.handle_reconnected(),
@@ -246,7 +272,10 @@ impl Handler<Inbound> for SessionActor {
     fn handle(&mut self, Inbound { connection, event }: Inbound, ctx: &mut Self::Context) {
         self.drive(ctx, |actor, now| match event {
             WireEvent::Text(text) => actor.take_text(connection, &text, now),
-            WireEvent::Data(frame) => actor.session.handle_data(connection, frame, now),
+            WireEvent::Data(frame, read) => {
+                actor.hop = read.map(|since| Hop { path: HopPath::Here, since });
+                actor.session.handle_data(connection, frame, now);
+            }
             WireEvent::Heartbeat => actor.session.handle_heartbeat(connection, now),
             WireEvent::Violation(reason) => actor.session.handle_violation(connection, reason, None, now),
         });

@@ -17,7 +17,11 @@ impl Session {
     /// again.
     pub fn handle_outcome(&mut self, id: ConnectionId, outcome: Result<Outcome, Duration>, now: Instant) {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
+        let role = connection.role;
         let Some(request) = connection.pending.take() else { return };
+        if let Some(reason) = refusal(&outcome).filter(|_| request == Request::Resume) {
+            self.outputs.push_back(Output::Note(Note::NotResumed(role, reason)));
+        }
         match outcome {
             Ok(Ok(Some(attachment))) if request == Request::Look => self.look_around(id, &attachment, now),
             Ok(Ok(Some(attachment))) => self.attach(id, request, &attachment, now),
@@ -76,6 +80,9 @@ impl Session {
         let Some(connection) = self.connections.iter().find(|c| c.id == id) else { return };
         let (role, asked_at) = (connection.role, connection.asked_at);
         if self.epoch(role).is_some_and(|known| known > attachment.epoch) {
+            if request == Request::Resume {
+                self.outputs.push_back(Output::Note(Note::NotResumed(role, CloseReason::Superseded)));
+            }
             return self.close(id, CloseReason::Superseded, None, now);
         }
         let is_opened = request == Request::Open && !attachment.again;
@@ -136,5 +143,14 @@ impl Session {
                 public_key: (role == Role::New).then_some(public_key),
             },
         }
+    }
+}
+
+/// Why a transition was not made.
+fn refusal(outcome: &Result<Outcome, Duration>) -> Option<CloseReason> {
+    match outcome {
+        Ok(Ok(_)) => None,
+        Ok(Err(Refusal::Closed(reason) | Refusal::Ended(reason) | Refusal::EndedNow(reason, _))) => Some(*reason),
+        Err(_) => Some(CloseReason::Overloaded),
     }
 }

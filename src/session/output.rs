@@ -57,6 +57,8 @@ pub enum Note {
     JoinRefused(CloseReason),
     /// A party took its seat again.
     Resumed(Role),
+    /// A party wanted its seat again, and did not get it.
+    NotResumed(Role, CloseReason),
     /// A data frame of this size went to the other party.
     Relayed(Role, usize),
     /// A data frame was dropped: the other party is not connected.

@@ -43,6 +43,15 @@ impl ByReason {
     }
 }
 
+/// Which part of a frame's way was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HopPath {
+    /// From one socket to the other.
+    Here,
+    /// From Redis to a socket.
+    FromNode,
+}
+
 /// The handles of one relay. To be made after the recorder was installed: what is counted before goes nowhere.
 pub struct Meters {
     /// [`names::SESSIONS_OPENED`].
@@ -53,8 +62,16 @@ pub struct Meters {
     pub join_wait: Histogram,
     /// [`names::SESSION_DURATION`].
     pub duration: Histogram,
+    /// [`names::SESSION_REPLY`].
+    pub reply: Histogram,
     /// [`names::SESSION_TRANSFER`].
     pub transfer: Histogram,
+    /// [`names::SESSION_QUEUE_FULL`].
+    pub session_queue_full: Counter,
+    /// [`names::CONNECTION_QUEUE`].
+    pub connection_queue: Histogram,
+    hop_here: Histogram,
+    hop_from_node: Histogram,
     sessions_waiting: Gauge,
     sessions_joined: Gauge,
     ended: ByReason,
@@ -83,7 +100,12 @@ impl Meters {
             joined: counter!(names::SESSIONS_JOINED),
             join_wait: histogram!(names::SESSION_JOIN_WAIT),
             duration: histogram!(names::SESSION_DURATION),
+            reply: histogram!(names::SESSION_REPLY),
             transfer: histogram!(names::SESSION_TRANSFER),
+            session_queue_full: counter!(names::SESSION_QUEUE_FULL),
+            connection_queue: histogram!(names::CONNECTION_QUEUE),
+            hop_here: histogram!(names::HOP, "path" => "here"),
+            hop_from_node: histogram!(names::HOP, "path" => "from_node"),
             sessions_waiting: gauge!(names::SESSIONS, "state" => "waiting"),
             sessions_joined: gauge!(names::SESSIONS, "state" => "joined"),
             ended: ByReason::new(ends_a_session, |reason| counter!(names::SESSIONS_ENDED, "reason" => reason.label())),
@@ -102,6 +124,14 @@ impl Meters {
     /// [`names::SESSIONS`] that are waiting or joined.
     pub fn sessions(&self, joined: bool) -> &Gauge {
         if joined { &self.sessions_joined } else { &self.sessions_waiting }
+    }
+
+    /// [`names::HOP`] on this path.
+    pub fn hop(&self, path: HopPath) -> &Histogram {
+        match path {
+            HopPath::Here => &self.hop_here,
+            HopPath::FromNode => &self.hop_from_node,
+        }
     }
 
     /// A session ended, after the new app had joined or before.

@@ -35,6 +35,12 @@ pub enum Label {
     EndReason,
     /// `reason`: why a join was refused.
     JoinRefusal,
+    /// `outcome`: what became of a resume.
+    ResumeOutcome,
+    /// `path`: which part of the way through the relay.
+    HopPath,
+    /// `queue`: between nodes, in which direction.
+    NodeQueue,
     /// `reason`: why a handshake was refused.
     HandshakeRefusal,
     /// `limit`: which limit was reached.
@@ -51,6 +57,12 @@ pub enum Label {
     SmsRule,
     /// `status`: what a gateway reported about a message.
     SmsDelivery,
+    /// `way`: on this phone, or on another.
+    ActivationWay,
+    /// `step`: what is done in an activation.
+    ActivationStep,
+    /// `outcome`: what became of a step.
+    StepOutcome,
     /// `outcome`: what a typed temporary PIN came to.
     TemporaryPin,
     /// `outcome`: how opening an app with the personal PIN ended.
@@ -90,6 +102,26 @@ pub const SESSION_STATES: &[&str] = &["waiting", "joined"];
 pub const JOIN_REFUSALS: &[CloseReason] =
     &[CloseReason::StaleFrame, CloseReason::BadJoinProof, CloseReason::UnknownSession];
 
+/// What becomes of a resume (a test of the relay compares).
+pub const RESUME_OUTCOMES: &[&str] =
+    &["resumed", "nothing_to_resume", "too_many_resumes", "ended", "superseded", "overloaded"];
+
+/// From one socket to the other here; from a socket until Redis has it; from Redis to a socket.
+pub const HOP_PATHS: &[&str] = &["here", "to_node", "from_node"];
+
+/// One frame in so many is measured on its way. A relay spends no time on the others.
+pub const HOP_SAMPLE: u64 = 8;
+
+/// The queues between nodes: what waits for Redis, and what came from it.
+pub const NODE_QUEUES: &[&str] = &["out", "in"];
+
+/// The steps of an activation (a test of the activation compares).
+pub const ACTIVATION_STEPS_KNOWN: &[&str] =
+    &["user_id", "send_pin", "temporary_pin", "personal_pin", "biometrics", "notifications"];
+
+/// What becomes of a step.
+pub const STEP_OUTCOMES: &[&str] = &["taken", "repeated", "refused"];
+
 /// The problem codes that a handshake can be refused with (a test of the edge compares).
 pub const HANDSHAKE_REFUSALS: &[&str] = &[
     "bad-handshake",
@@ -127,9 +159,17 @@ impl Label {
                 "reason"
             }
             Self::Limit => "limit",
-            Self::SmsOutcome | Self::SmsAttempt | Self::TemporaryPin | Self::PinLogin | Self::NotifyOutcome => {
-                "outcome"
-            }
+            Self::HopPath => "path",
+            Self::NodeQueue => "queue",
+            Self::ActivationWay => "way",
+            Self::ActivationStep => "step",
+            Self::ResumeOutcome
+            | Self::StepOutcome
+            | Self::SmsOutcome
+            | Self::SmsAttempt
+            | Self::TemporaryPin
+            | Self::PinLogin
+            | Self::NotifyOutcome => "outcome",
             Self::SmsGateway => "gateway",
             Self::SmsRule => "rule",
             Self::SmsDelivery => "status",
@@ -151,6 +191,12 @@ impl Label {
             Self::JoinRefusal => JOIN_REFUSALS.iter().map(|reason| reason.label()).collect(),
             Self::HandshakeRefusal => HANDSHAKE_REFUSALS.to_vec(),
             Self::Limit => LIMITS.to_vec(),
+            Self::ResumeOutcome => RESUME_OUTCOMES.to_vec(),
+            Self::HopPath => HOP_PATHS.to_vec(),
+            Self::NodeQueue => NODE_QUEUES.to_vec(),
+            Self::ActivationWay => vec!["this_phone", "other_phone"],
+            Self::ActivationStep => ACTIVATION_STEPS_KNOWN.to_vec(),
+            Self::StepOutcome => STEP_OUTCOMES.to_vec(),
             Self::RedisError => REDIS_ERRORS_KNOWN.to_vec(),
             Self::SmsOutcome => SMS_OUTCOMES.to_vec(),
             Self::SmsAttempt => SMS_ATTEMPT_OUTCOMES.to_vec(),
@@ -192,6 +238,19 @@ const REDIS_SECONDS: &[f64] = &[0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.
 /// How long gateways and phones take, in seconds; with one gateway that hangs, sending is given up after 17.
 const SMS_SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 300.0];
 
+/// How long a frame takes through the relay, in seconds.
+const HOP_SECONDS: &[f64] =
+    &[0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+/// How long an activation takes, in seconds; after half an hour it is over, unless the settings say otherwise.
+const ACTIVATION_SECONDS: &[f64] = &[15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0];
+
+/// Messages that wait for one socket, up to all that may.
+const SOCKET_QUEUE: &[f64] = &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 48.0, 64.0];
+
+/// Messages that wait between nodes, up to all that may.
+const NODE_QUEUE: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 2048.0, 3072.0, 4096.0];
+
 macro_rules! metrics_table {
     ($($constant:ident = $name:literal, $kind:expr, $unit:expr, [$($label:ident),*], $help:literal;)*) => {
         $(#[doc = concat!("`", $name, "`: ", $help)] pub const $constant: &str = $name;)*
@@ -222,8 +281,13 @@ metrics_table! {
         "Time from opening a session to its join.";
     SESSION_DURATION = "handoff_session_duration_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
         "Time from opening a session to its end.";
+    SESSION_REPLY = "handoff_session_reply_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
+        "Time from the join to the first data frame of the old app, after which the new app can show the check code.";
     SESSION_TRANSFER = "handoff_session_transfer_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
         "Time from the join to the completion, of sessions whose old app stayed with this node.";
+    HOP = "handoff_hop_seconds", Kind::Histogram(HOP_SECONDS), Some(Unit::Seconds), [HopPath],
+        "Time that a data frame takes through this node, of one in eight: from socket to socket here, from handing it \
+         over until Redis has it, or from Redis to the socket.";
     FRAMES_RELAYED = "handoff_frames_relayed_total", Kind::Counter, None, [From],
         "Data frames that were passed on to the other app.";
     FRAME_BYTES_RELAYED = "handoff_frame_bytes_relayed_total", Kind::Counter, Some(Unit::Bytes), [From],
@@ -232,7 +296,8 @@ metrics_table! {
         "Data frames that were dropped because the other app was not connected; apps send them again.";
     JOINS_REFUSED = "handoff_joins_refused_total", Kind::Counter, None, [JoinRefusal],
         "Joins that were refused without ending the session, by reason.";
-    RESUMES = "handoff_resumes_total", Kind::Counter, None, [Role], "Lost connections that were resumed.";
+    RESUMES = "handoff_resumes_total", Kind::Counter, None, [Role, ResumeOutcome],
+        "Lost connections that an app wanted to resume, by outcome.";
     RATE_LIMITED = "handoff_rate_limited_total", Kind::Counter, None, [Limit],
         "Connections and sessions that a limit refused, by limit.";
     HANDSHAKES_REFUSED = "handoff_handshakes_refused_total", Kind::Counter, None, [HandshakeRefusal],
@@ -245,6 +310,13 @@ metrics_table! {
         "Whether this node takes new connections, as /readyz says: 1, or 0.";
     DRAINING = "handoff_draining", Kind::Gauge, None, [],
         "Whether this node was told to end and sends its sessions elsewhere: 1, or 0.";
+    CONNECTION_QUEUE = "handoff_connection_queue_messages", Kind::Histogram(SOCKET_QUEUE), None, [],
+        "Messages that waited for a socket when a measured frame reached it, itself included; with 64 before it the \
+         connection is closed as too_slow.";
+    SESSION_QUEUE_FULL = "handoff_session_queue_full_total", Kind::Counter, None, [],
+        "Times that a socket stopped reading because its session had 64 messages waiting.";
+    NODE_QUEUE_LENGTH = "handoff_node_queue_messages", Kind::Histogram(NODE_QUEUE), None, [NodeQueue],
+        "Messages to and from other nodes that were waiting when some were taken; with 4096 more are dropped.";
     WORKER_LAG = "handoff_worker_lag_seconds", Kind::Histogram(TIMER_SECONDS), Some(Unit::Seconds), [],
         "How late a timer fires on the threads that serve connections: what an event waits before it is handled.";
     DEADLINE_OVERSHOOT = "handoff_deadline_overshoot_seconds", Kind::Histogram(TIMER_SECONDS), Some(Unit::Seconds), [],
@@ -264,12 +336,20 @@ metrics_table! {
         "Time that a message to this node itself took through Redis, measured every second.";
     REDIS_RESTORED = "handoff_redis_routes_restored_total", Kind::Counter, None, [],
         "Session records that this node put back after Redis had lost them.";
+    ACTIVATIONS_STARTED = "handoff_activation_starts_total", Kind::Counter, None, [ActivationWay],
+        "Activations that were started, by way.";
+    ACTIVATION_STEPS = "handoff_activation_steps_total", Kind::Counter, None, [ActivationStep, StepOutcome],
+        "Steps of activations, by outcome; the last step, once taken, makes the app active.";
+    ACTIVATION_DURATION = "handoff_activation_duration_seconds", Kind::Histogram(ACTIVATION_SECONDS),
+        Some(Unit::Seconds), [], "Time from when an activation could start until its app was active.";
     SMS_SENDS = "handoff_sms_sends_total", Kind::Counter, None, [SmsOutcome],
         "SMS with temporary PINs, by whether a gateway took them.";
     SMS_ATTEMPTS = "handoff_sms_attempts_total", Kind::Counter, None, [SmsGateway, SmsAttempt],
         "Attempts to hand an SMS to a gateway, by outcome; full and resting ones did not reach it.";
     SMS_SEND_DURATION = "handoff_sms_send_duration_seconds", Kind::Histogram(SMS_SECONDS), Some(Unit::Seconds), [],
         "Time until a gateway took an SMS, or none did.";
+    SMS_ATTEMPT_DURATION = "handoff_sms_attempt_duration_seconds", Kind::Histogram(SMS_SECONDS), Some(Unit::Seconds),
+        [SmsGateway], "Time that a gateway took to answer one attempt, or until it was given up.";
     SMS_UNDER_WAY = "handoff_sms_under_way", Kind::Gauge, None, [], "SMS that are being sent.";
     SMS_REFUSED = "handoff_sms_refused_total", Kind::Counter, None, [SmsRule],
         "SMS that were not sent because of a limit, by limit.";

@@ -96,8 +96,9 @@ async fn a_handoff_is_counted_as_what_it_was() {
         ("handoff_connections_closed_total{role=\"new\",reason=\"completed\"}", 1.0),
         ("handoff_connections_closed_total{role=\"new\",reason=\"stale_frame\"}", 1.0),
         ("handoff_joins_refused_total{reason=\"stale_frame\"}", 1.0),
-        ("handoff_resumes_total{role=\"new\"}", 1.0),
-        ("handoff_resumes_total{role=\"old\"}", 0.0),
+        ("handoff_resumes_total{role=\"new\",outcome=\"resumed\"}", 1.0),
+        ("handoff_resumes_total{role=\"new\",outcome=\"nothing_to_resume\"}", 0.0),
+        ("handoff_session_reply_seconds_count", 1.0),
         ("handoff_frames_relayed_total{from=\"old\"}", 2.0),
         ("handoff_frames_relayed_total{from=\"new\"}", 1.0),
         ("handoff_frame_bytes_relayed_total{from=\"old\"}", 1006.0),
@@ -107,6 +108,29 @@ async fn a_handoff_is_counted_as_what_it_was() {
     assert_counts(&metrics, &after);
     assert!(metrics.sum("handoff_sessions_ended_total") < 1.5);
     assert!(metrics.sum("handoff_handshakes_refused_total") < 0.5);
+}
+
+#[tokio::test]
+async fn of_eight_frames_of_a_connection_the_way_of_one_is_measured() {
+    let relay = Relay::start(&[]);
+    let mut pair = Pair::joined(relay.address(), Transfer::usual()).await;
+    for number in 0..24 {
+        pair.old.as_mut().unwrap().send_data(&[number; 100]).await;
+        assert_eq!(pair.new.as_mut().unwrap().hear_data().await, [number; 100]);
+    }
+    relay.until_metric("handoff_hop_seconds_count{path=\"here\"}", 3.0).await;
+    let metrics = relay.metrics().await;
+    let counts = [
+        ("handoff_frames_relayed_total{from=\"old\"}", 24.0),
+        ("handoff_connection_queue_messages_count", 3.0),
+        // One after the other: none waited for another.
+        ("handoff_connection_queue_messages_sum", 3.0),
+        ("handoff_hop_seconds_count{path=\"to_node\"}", 0.0),
+        ("handoff_session_queue_full_total", 0.0),
+    ];
+    assert_counts(&metrics, &counts);
+    let took = metrics.value("handoff_hop_seconds_sum{path=\"here\"}");
+    assert!(took > 0.0 && took < 3.0, "{took}");
 }
 
 #[tokio::test]

@@ -23,6 +23,15 @@ pub enum Way {
 }
 
 impl Way {
+    /// The name in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ThisPhone => "this_phone",
+            Self::OtherPhone { .. } => "other_phone",
+        }
+    }
+
     /// What the temporary PIN is for.
     #[must_use]
     pub fn purpose(self) -> Purpose {
@@ -143,6 +152,22 @@ pub enum Step<'a> {
     Cancel,
     /// The app that granted it is not active any more.
     GrantorGone,
+}
+
+impl Step<'_> {
+    /// The name in metrics, of those that bring an activation further.
+    #[must_use]
+    pub fn label(&self) -> Option<&'static str> {
+        match self {
+            Self::UserId { .. } => Some("user_id"),
+            Self::SendPin(_) => Some("send_pin"),
+            Self::TemporaryPin { .. } => Some("temporary_pin"),
+            Self::PersonalPin(_) => Some("personal_pin"),
+            Self::Biometrics(_) => Some("biometrics"),
+            Self::Notifications(_) => Some("notifications"),
+            Self::Cancel | Self::GrantorGone => None,
+        }
+    }
 }
 
 /// What an accepted step came to.

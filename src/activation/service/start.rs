@@ -1,5 +1,6 @@
 //! How an activation begins: with an enrolment token, or with a copy grant.
 
+use metrics::counter;
 use zeroize::Zeroizing;
 
 use super::{Caller, Service, ServiceError, View};
@@ -8,6 +9,7 @@ use crate::activation::grant::{BadGrant, EnrolmentToken, Signer, UnverifiedGrant
 use crate::activation::ids::{ActivationId, AppId, Thumbprint, UserKey};
 use crate::activation::notify::EventKind;
 use crate::activation::registry::{ActivationRow, Actor, AppState, Subject, Tag, Tx, User, What};
+use crate::telemetry;
 
 /// What lets it begin.
 #[derive(Clone)]
@@ -88,6 +90,7 @@ impl Service {
         let who = (Actor::NewApp, caller.address);
         tx.note(What::ActivationStarted, who, (row.user, Subject::Activation(row.id)), now).await?;
         tx.commit().await?;
+        counter!(telemetry::ACTIVATIONS_STARTED, "way" => row.flow.way().label()).increment(1);
         let view = self.view(&row, &permit.user);
         if view.due == Due::Waiting {
             self.tell(EventKind::CopyWaiting, &others, &[]);

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use metrics::counter;
+use metrics::{counter, histogram};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -106,7 +106,9 @@ impl Service {
         }
         drop(pin);
         let before = row.clone();
-        let outcome = row.flow.handle(Step::SendPin(&sent), now);
+        let step = Step::SendPin(&sent);
+        let outcome = row.flow.handle(step, now);
+        count_step(&step, outcome);
         match (outcome, refused.filter(|_| !is_withheld)) {
             (Ok(_), Some(refused)) => {
                 // The proof is used up; nothing else has happened.
@@ -205,7 +207,9 @@ impl Service {
         let now = self.now();
         let before = row.clone();
         let mut others = Vec::new();
-        match row.flow.handle(step, now) {
+        let outcome = row.flow.handle(step, now);
+        count_step(&step, outcome);
+        match outcome {
             Ok(Done::Repeated) => {}
             Ok(Done::Changed) => {
                 tx.update_activation(&row, now).await?;
@@ -252,6 +256,7 @@ impl Service {
         tx.update_activation(row, now).await?;
         let who = (Actor::NewApp, caller.address);
         tx.note(What::AppActivated, who, (row.user, Subject::App(row.app)), now).await?;
+        histogram!(telemetry::ACTIVATION_DURATION).record(now.duration_since(row.flow.starts()).unwrap_or_default());
         Ok(others)
     }
 
@@ -329,5 +334,17 @@ impl Service {
             None => Vec::new(),
         };
         self.parts.registry.sealer().tag("address", &bytes)
+    }
+}
+
+/// Of a PIN that a limit keeps from being sent, this says what the activation itself allowed.
+fn count_step(step: &Step<'_>, outcome: Result<Done, Refused>) {
+    let outcome = match outcome {
+        Ok(Done::Changed | Done::Activated) => "taken",
+        Ok(Done::Repeated) => "repeated",
+        Err(_) => "refused",
+    };
+    if let Some(label) = step.label() {
+        counter!(telemetry::ACTIVATION_STEPS, "step" => label, "outcome" => outcome).increment(1);
     }
 }

@@ -191,14 +191,18 @@ impl SmsSender {
     }
 
     async fn attempt(&self, lane: &Lane, at: usize, message: &SmsMessage) -> Said {
+        let gateway = if at == 0 { "preferred" } else { "fallback" };
+        let started = Instant::now();
         let said = self.attempt_uncounted(lane, message).await;
+        if let Said::Taken(_) | Said::Not(_) = said {
+            histogram!(telemetry::SMS_ATTEMPT_DURATION, "gateway" => gateway).record(started.elapsed());
+        }
         let outcome = match &said {
             Said::Taken(_) => "accepted",
             Said::Not(error) => error.label(),
             Said::Full => "full",
             Said::Resting => "resting",
         };
-        let gateway = if at == 0 { "preferred" } else { "fallback" };
         counter!(telemetry::SMS_ATTEMPTS, "gateway" => gateway, "outcome" => outcome).increment(1);
         said
     }

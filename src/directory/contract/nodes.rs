@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::*;
+use crate::directory::Arrived;
 use crate::session::node::PeerEvent;
 
 /// Every test of the specification, by name.
@@ -135,7 +136,7 @@ fn what_a_node_tells_another_arrives_in_order(bench: &Bench) {
         let total = MESSAGES * u64::try_from(senders.len()).unwrap();
         let mut heard = 0;
         while heard < total {
-            let News::Said { session: about, from, event: said } = bench.hear(to) else { continue };
+            let News::Said { session: about, from, event: said, arrived: _ } = bench.hear(to) else { continue };
             let sender = *senders.iter().find(|sender| node(**sender) == from).unwrap();
             let number = next[usize::from(sender)];
             next[usize::from(sender)] += 1;
@@ -151,5 +152,8 @@ fn a_node_that_is_not_there_is_gone(bench: &Bench) {
     bench.desks[0].directory.tell(node(9), session(1), left.clone());
     assert_eq!(bench.hear_of(1, 1), News::Gone { session: session(1), node: node(9) });
     bench.desks[0].directory.tell(node(2), session(1), left.clone());
-    assert_eq!(bench.hear_of(2, 1), News::Said { session: session(1), from: node(1), event: left });
+    assert_eq!(
+        bench.hear_of(2, 1),
+        News::Said { session: session(1), from: node(1), event: left, arrived: Arrived::default() }
+    );
 }

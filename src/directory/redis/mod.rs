@@ -93,7 +93,7 @@ impl RedisDirectory {
     ) -> Result<(Arc<Self>, mpsc::Receiver<News>), BadRedisSettings> {
         let (news, receiver) = mpsc::channel(NEWS_QUEUE);
         let state = State::default();
-        let push = push::Push::new(rules.node, news.clone(), state.suspicion());
+        let push = push::Push::new(rules.node, environment.clock, news.clone(), state.suspicion());
         let connector = settings.connector(push.clone())?;
         let known = KnownRoutes::new(environment.most_known);
         let shared = Arc::new(Shared { settings, rules, environment, known, state });

@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use metrics::counter;
+use metrics::{Histogram, counter, histogram};
 use redis::{Pipeline, RedisError};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -37,20 +38,31 @@ struct Letter {
     to: NodeId,
     session: SessionId,
     event: PeerEvent,
+    /// When it was posted, if its way is measured.
+    posted: Option<Instant>,
 }
 
 #[derive(Debug)]
-pub(super) struct Outbox(mpsc::Sender<Letter>);
+pub(super) struct Outbox {
+    letters: mpsc::Sender<Letter>,
+    clock: fn() -> Instant,
+    /// Of data frames, to measure the way of one in [`telemetry::HOP_SAMPLE`].
+    frames: AtomicU64,
+}
 
 impl Outbox {
     pub(super) fn start(shared: Arc<Shared>, news: mpsc::Sender<News>) -> Self {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        drop(tokio::spawn(work(Worker { shared, news, absent: BTreeMap::new() }, receiver)));
-        Self(sender)
+        let (letters, receiver) = mpsc::channel(QUEUE);
+        let clock = shared.environment.clock;
+        drop(tokio::spawn(work(Worker::new(shared, news), receiver)));
+        Self { letters, clock, frames: AtomicU64::new(0) }
     }
 
     pub(super) fn post(&self, to: NodeId, session: SessionId, event: PeerEvent) {
-        if self.0.try_send(Letter { to, session, event }).is_err() {
+        let is_frame = matches!(event, PeerEvent::Data { .. });
+        let is_measured = is_frame && self.frames.fetch_add(1, Ordering::Relaxed).is_multiple_of(telemetry::HOP_SAMPLE);
+        let posted = is_measured.then(self.clock);
+        if self.letters.try_send(Letter { to, session, event, posted }).is_err() {
             counter!(telemetry::NEWS_DROPPED).increment(1);
         }
     }
@@ -63,6 +75,8 @@ struct Delivery {
     /// Who wants to know if nobody hears it.
     sessions: Vec<SessionId>,
     contents: Vec<(SessionId, Content)>,
+    /// When those whose way is measured were posted.
+    posted: Vec<Instant>,
 }
 
 /// Sessions that told a node something which nobody heard.
@@ -72,11 +86,12 @@ struct Absence {
     sessions: HashSet<SessionId>,
 }
 
-#[derive(Debug)]
 struct Worker {
     shared: Arc<Shared>,
     news: mpsc::Sender<News>,
     absent: BTreeMap<NodeId, Absence>,
+    queue: Histogram,
+    hop: Histogram,
 }
 
 async fn work(mut worker: Worker, mut letters: mpsc::Receiver<Letter>) {
@@ -89,6 +104,7 @@ async fn work(mut worker: Worker, mut letters: mpsc::Receiver<Letter>) {
                 if count == 0 {
                     return;
                 }
+                worker.note_queue(count, letters.len());
                 worker.send(batch.drain(..)).await;
             }
             _ = probe.tick(), if !worker.absent.is_empty() => worker.probe().await,
@@ -97,13 +113,25 @@ async fn work(mut worker: Worker, mut letters: mpsc::Receiver<Letter>) {
 }
 
 impl Worker {
+    fn new(shared: Arc<Shared>, news: mpsc::Sender<News>) -> Self {
+        let queue = histogram!(telemetry::NODE_QUEUE_LENGTH, "queue" => "out");
+        let hop = histogram!(telemetry::HOP, "path" => "to_node");
+        Self { shared, news, absent: BTreeMap::new(), queue, hop }
+    }
+
+    /// How many letters waited when some were taken.
+    fn note_queue(&self, taken: usize, left: usize) {
+        self.queue.record(u32::try_from(taken.saturating_add(left)).unwrap_or(u32::MAX));
+    }
+
     async fn send(&mut self, letters: impl Iterator<Item = Letter>) {
         let mut by_node: BTreeMap<NodeId, Vec<Letter>> = BTreeMap::new();
         letters.for_each(|letter| by_node.entry(letter.to).or_default().push(letter));
         let deliveries = by_node.into_iter().map(|(to, letters)| {
             let sessions: Vec<SessionId> = letters.iter().map(|letter| letter.session).collect();
+            let posted = letters.iter().filter_map(|letter| letter.posted).collect();
             let contents = letters.into_iter().map(|letter| (letter.session, Content::Event(letter.event))).collect();
-            Delivery { to, sessions, contents }
+            Delivery { to, sessions, contents, posted }
         });
         self.deliver(deliveries.collect()).await;
     }
@@ -111,8 +139,10 @@ impl Worker {
     /// Asks for those who did not hear, and gives up those who have not been heard of for too long.
     async fn probe(&mut self) {
         let nobody = SessionId::from_random([0; 16]);
-        let question =
-            |to: &NodeId| Delivery { to: *to, sessions: Vec::new(), contents: vec![(nobody, Content::Echo(0))] };
+        let question = |to: &NodeId| {
+            let contents = vec![(nobody, Content::Echo(0))];
+            Delivery { to: *to, sessions: Vec::new(), contents, posted: Vec::new() }
+        };
         self.deliver(self.absent.keys().map(question).collect()).await;
         let now = self.shared.now();
         let gone = self.absent.extract_if(.., |_, absence| now.saturating_duration_since(absence.since) >= SETTLE);
@@ -128,11 +158,15 @@ impl Worker {
         // Without a connection all is lost, and every session knows that it cannot reach the others.
         let Some(connection) = self.shared.state.connection() else { return self.absent.clear() };
         let shared = &self.shared;
-        let answers = join_all(deliveries.into_iter().map(|Delivery { to, sessions, contents }| {
+        let answers = join_all(deliveries.into_iter().map(|Delivery { to, sessions, contents, posted }| {
             let connection = connection.clone();
-            async move { (to, sessions, publish(shared, connection, to, contents).await) }
+            async move { (to, sessions, posted, publish(shared, connection, to, contents).await) }
         }));
-        for (to, sessions, heard) in answers.await {
+        for (to, sessions, posted, heard) in answers.await {
+            if heard.is_some() && !posted.is_empty() {
+                let now = self.shared.now();
+                posted.into_iter().for_each(|since| self.hop.record(now.saturating_duration_since(since)));
+            }
             match heard {
                 Some(true) => drop(self.absent.remove(&to)),
                 Some(false) => {

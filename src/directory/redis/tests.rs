@@ -13,8 +13,8 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use super::*;
-use crate::directory::Unavailable;
 use crate::directory::contract::{join, node, open, resume, rules, session};
+use crate::directory::{Arrived, Unavailable};
 use crate::protocol::Role;
 use crate::session::route::{Attachment, Outcome};
 

@@ -359,6 +359,7 @@ impl Cluster {
             Note::Joined(_)
             | Note::JoinRefused(_)
             | Note::Resumed(_)
+            | Note::NotResumed(..)
             | Note::Relayed(..)
             | Note::Dropped(_)
             | Note::Closed(..) => {}

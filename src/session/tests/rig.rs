@@ -297,6 +297,7 @@ impl Rig {
             Note::Paired
             | Note::JoinRefused(_)
             | Note::Resumed(_)
+            | Note::NotResumed(..)
             | Note::Relayed(..)
             | Note::Dropped(_)
             | Note::Closed(..) => {}

@@ -36,7 +36,7 @@ async fn use_all(settings: &Settings) {
     first.attach(1, resume(Role::Old, 1)).await;
     let event = PeerEvent::Left { role: Role::Old, epoch: 1 };
     first.directory.tell(node(2), session(1), event.clone());
-    second.until_news(&News::Said { session: session(1), from: node(1), event }).await;
+    second.until_news(&News::Said { session: session(1), from: node(1), event, arrived: Arrived::default() }).await;
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn tls_is_trusted_by_the_named_authority_only() {
 #[test]
 fn settings_that_cannot_be_right_are_refused_without_their_secrets() {
     let (push, _news) = mpsc::channel(1);
-    let push = push::Push::new(node(1), push, State::default().suspicion());
+    let push = push::Push::new(node(1), clock, push, State::default().suspicion());
     let refused = |settings: Settings| settings.connector(push.clone()).err().unwrap().to_string();
     for url in ["", "http://host", "redis://:hunter2@host:port/", "redis://host/x"] {
         let problem = refused(settings(&[url.to_owned()], "handoff"));
@@ -152,7 +152,7 @@ fn a_cluster_shares_records_and_inboxes_among_its_masters_and_gets_back_what_one
         assert_eq!(keys(cluster.node_of(&inbox)), before);
         assert!(watch.value("handoff_redis_routes_restored_total") >= 1.0);
         let event = PeerEvent::Left { role: Role::Old, epoch: 1 };
-        let said = News::Said { session: session(1), from: node(1), event: event.clone() };
+        let said = News::Said { session: session(1), from: node(1), event: event.clone(), arrived: Arrived::default() };
         second.until_settled().await;
         first.directory.tell(node(2), session(1), event);
         second.until_news(&said).await;

@@ -119,7 +119,10 @@ fn two_relays_share_a_redis_and_nothing_in_it() {
         let event = PeerEvent::Ended { reason: CloseReason::Completed };
         ours.directory.tell(node(1), session(1), event.clone());
         theirs.directory.tell(node(1), session(2), event.clone());
-        assert_eq!(theirs.news.recv().await, Some(News::Said { session: session(2), from: node(1), event }));
+        assert_eq!(
+            theirs.news.recv().await,
+            Some(News::Said { session: session(2), from: node(1), event, arrived: Arrived::default() })
+        );
     });
 }
 
