@@ -94,7 +94,8 @@ fn text(path: &Path, make: impl FnOnce() -> Zeroizing<String>) -> Result<Zeroizi
     if !fs::exists(path).map_err(problem)? {
         write_new(path, make().as_bytes()).map_err(problem)?;
     }
-    if fs::metadata(path).map_err(problem)?.permissions().mode() & 0o077 != 0 {
+    // Reading by the group is allowed: a secret that Kubernetes mounts belongs to root and the group of the process.
+    if fs::metadata(path).map_err(problem)?.permissions().mode() & 0o037 != 0 {
         warn!(file = %path.display(), "others may read this key file");
     }
     fs::read_to_string(path).map(Zeroizing::new).map_err(problem)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
+use metrics::counter;
 use tracing::{error, info, warn};
 use url::Url;
 
@@ -25,6 +26,7 @@ use crate::activation::temporary_pin::send_rules::{Limit, SendRules};
 use crate::config::{Settings, Sms, SmsGateway as Gateway};
 use crate::edge::routes::{Edge, client_address};
 use crate::keyed_hash::HashKey;
+use crate::telemetry;
 
 use super::{StartError, wall};
 
@@ -90,6 +92,7 @@ impl Activation {
         loop {
             interval.tick().await;
             if let Err(problem) = self.service.sweep().await {
+                counter!(telemetry::REGISTRY_ERRORS).increment(1);
                 error!(%problem, "the registry cannot be swept; the next sweep is in ten minutes");
             }
         }

@@ -361,6 +361,8 @@ metrics_table! {
         "Steps of opening an app with the personal PIN: answers given (each allows one guess), and how they ended.";
     NOTIFICATIONS = "handoff_activation_notifications_total", Kind::Counter, None, [NotifyOutcome],
         "Events for apps that the push service was told of, by outcome.";
+    REGISTRY_ERRORS = "handoff_registry_errors_total", Kind::Counter, None, [],
+        "Questions to the registry's database that it did not answer as it should.";
     BUILD_INFO = "handoff_build_info", Kind::Gauge, None, [Version], "Always 1; the version of this binary.";
     START_TIME = "process_start_time_seconds", Kind::Gauge, Some(Unit::Seconds), [],
         "Start of the process, in seconds since 1970.";

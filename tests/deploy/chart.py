@@ -80,7 +80,8 @@ def check_drain(name, documents):
     grace, window = (int(re.search(rf'^{key} = "(\d+)s"$', settings, re.M)[1]) for key in ("grace", "window"))
     pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     given = pod["terminationGracePeriodSeconds"]
-    expect(given >= pause + grace + window + 5, f"{name}: {given} s are not enough for {pause} + {grace} + {window}")
+    # An SMS under way may take 17 s after the drain.
+    expect(given >= pause + grace + window + 18, f"{name}: {given} s are not enough for {pause} + {grace} + {window}")
 
 
 def relay(documents):
@@ -99,8 +100,16 @@ def check_settings(name, documents):
         file.write(settings_file(documents))
         file.flush()
         # What has a file in the container has a value here.
-        values = {"HANDOFF_REDIS__PASSWORD_FILE": "x", "HANDOFF_NETWORK__TAG_KEY_FILE": "A" * 43}
+        values = {
+            "HANDOFF_REDIS__PASSWORD_FILE": "x",
+            "HANDOFF_NETWORK__TAG_KEY_FILE": "A" * 43,
+            "HANDOFF_ACTIVATION__DATABASE_URL_FILE": "postgres://x",
+            "HANDOFF_ACTIVATION__WEBHOOK_KEY_FILE": "A" * 43,
+            "HANDOFF_SMS__TOKEN_FILE": "x",
+        }
         variables = {variable["name"] for variable in relay(documents)["containers"][0].get("env", [])}
+        unknown = {name for name in variables if name.startswith("HANDOFF_")} - set(values)
+        expect(not unknown, f"{name}: {unknown}")
         secrets = {name.removesuffix("_FILE"): value for name, value in values.items() if name in variables}
         command = [handoff, "serve", "--print-config", "--config", file.name]
         ran = subprocess.run(command, env=secrets, capture_output=True, text=True)
@@ -118,12 +127,21 @@ def check_network(name, documents):
     expect(all(rule.get("from") for rule in metrics), f"{name}: everybody reads the metrics")
     expect(bool(metrics) == (name != "one-node"), f"{name}: who reads the metrics?")
     egress = sorted({port["port"] for rule in ours["egress"] for port in rule["ports"]})
-    wanted = {"trial": [53, 6379], "one-node": [53], "production": [53, 6379, 26379]}[name]
+    wanted = {
+        "trial": [53, 6379],
+        "one-node": [53],
+        "activation": [53, 5432, 6379],
+        "gateway": [53, 443, 5432, 6379],
+        "production": [53, 443, 5432, 6379, 26379],
+    }[name]
     expect(egress == wanted, f"{name}: connects to {egress}")
     if name == "production":
-        expect(all("to" in rule for rule in ours["egress"] if rule["ports"][0]["port"] != 53), "Redis may be anywhere")
+        expect(all("to" in rule for rule in ours["egress"] if rule["ports"][0]["port"] != 53), "a server may be anywhere")
         public = next(rule for rule in ours["ingress"] if rule["ports"][0]["port"] == "public")
         expect(len(public["from"]) == 2, "the ingress controller and the load test")
+        migration = next(s for n, s in policies.items() if n.endswith("-migration"))
+        reached = sorted({port["port"] for rule in migration["egress"] for port in rule["ports"]})
+        expect(migration["ingress"] == [] and reached == [53, 5432], f"migrations connect to {reached}")
     if name == "trial":
         redis = next(s for n, s in policies.items() if n.endswith("-redis"))
         expect(redis["egress"] == [] and len(redis["ingress"]) == 1 and redis["ingress"][0]["from"], "the trial Redis is open")
@@ -135,8 +153,43 @@ def check_metrics_are_not_public(name, documents):
             expect(document["spec"]["type"] == "ClusterIP" and len(document["spec"]["ports"]) == 1, f"{name}: metrics service")
         if document["kind"] == "Ingress":
             paths = [p for rule in document["spec"]["rules"] for p in rule["http"]["paths"]]
-            expect([p["path"] for p in paths] == ["/v1/sessions/"], f"{name}: the ingress lets in more than sessions")
+            expect([p["path"] for p in paths] == public_paths(documents), f"{name}: the ingress lets in {paths}")
             expect(all(p["backend"]["service"]["port"]["name"] == "public" for p in paths), f"{name}: ingress to metrics")
+        if document["kind"] == "HTTPRoute":
+            [rule] = document["spec"]["rules"]
+            paths = [match["path"]["value"] for match in rule["matches"]]
+            expect(paths == public_paths(documents), f"{name}: the route lets in {paths}")
+            service = of_kind(documents, "Service", rule["backendRefs"][0]["name"])
+            expect([p["port"] for p in service["spec"]["ports"]] == [rule["backendRefs"][0]["port"]], f"{name}: route to nowhere")
+            expect(service["spec"]["ports"][0]["targetPort"] == "public", f"{name}: route to metrics")
+
+
+def public_paths(documents):
+    """What phones need, and neither health, administration nor outbox."""
+    has_activation = "\nenabled = true\n" in settings_file(documents)
+    return ["/v1/sessions/"] + ["/v1/activations", "/v1/apps"] * has_activation
+
+
+def check_activation(name, documents):
+    """Keys and addresses come from secrets alone; tables are made before pods start, by a Job that has what it needs."""
+    text = settings_file(documents)
+    for secret in ("database_url", "webhook_key", "token"):
+        expect(not re.search(rf"^{secret} =", text, re.M), f"{name}: {secret} is in the ConfigMap")
+    pod = relay(documents)
+    mounts = {mount["mountPath"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    expect(all(mount["readOnly"] for mount in mounts.values()), f"{name}: something is writable")
+    has = "/etc/handoff/keys" in mounts
+    expect(has == (name in ("activation", "gateway", "production")), f"{name}: keys {has}")
+    jobs = [(d, p) for d, p in pods(documents) if d["metadata"]["labels"]["app.kubernetes.io/component"] == "migration"]
+    expect(len(jobs) == (name in ("activation", "production")), f"{name}: {len(jobs)} migration jobs")
+    for job, migration in jobs:
+        expect("pre-upgrade" in job["metadata"]["annotations"]["helm.sh/hook"], f"{name}: when are the tables made?")
+        # A hook runs before the rest is there.
+        expect("serviceAccountName" not in migration, f"{name}: the Job waits for a service account")
+        expect(not [v for v in migration["volumes"] if "configMap" in v], f"{name}: the Job waits for a ConfigMap")
+        [container] = migration["containers"]
+        expect(container["args"] == ["migrate"], f"{name}: {container['args']}")
+        expect({m["mountPath"] for m in container["volumeMounts"]} <= set(mounts), f"{name}: mounts of the Job")
 
 
 def check_production():
@@ -161,7 +214,8 @@ def check_production():
     service = of_kind(documents, "Service", "-metrics")
     expect(monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items(), "the monitor finds no service")
     expect([e["port"] for e in monitor["endpoints"]] == [p["name"] for p in service["spec"]["ports"]], "the monitor's port")
-    job = of_kind(documents, "Job")["spec"]["template"]["spec"]["containers"][0]
+    part = "app.kubernetes.io/component"
+    [job] = [p["containers"][0] for d, p in pods(documents) if d["metadata"]["labels"][part] == "load-test"]
     wanted = ["run", "campaign", "--url", "ws://test-handoff-relay:80", "--insecure"]
     expect(job["command"] == ["/handoff-load"] and job["args"] == wanted, job["args"])
 
@@ -171,6 +225,7 @@ def template(*flags):
 
 
 TRIAL = ["-f", str(chart / "ci/trial-values.yaml")]
+ACTIVE = ["-f", str(chart / "ci/activation-values.yaml")]
 ONE = ["--set", "settings.open.policy=anyone"]
 # What is wrong, and a piece of what helm must say about it.
 REFUSED = [
@@ -197,6 +252,20 @@ REFUSED = [
     ([*TRIAL, "--set", "settings.redis.topology=cluster"], "topology"),
     ([*TRIAL, "--set", "settings.network.refuse=different"], "tagKeySecret"),
     ([*TRIAL, "--set", "autoscaling.enabled=true,autoscaling.minReplicas=11"], "minReplicas"),
+    ([*ACTIVE, "--set", "activation.databaseSecret.name="], "databaseSecret"),
+    ([*ACTIVE, "--set", "activation.keysSecret.name="], "keysSecret"),
+    ([*ACTIVE, "--set", "settings.activation.public_url=null"], "public_url"),
+    ([*ACTIVE, "--set", "settings.activation.public_url=https://relay.example/v1"], "public_url"),
+    ([*ACTIVE, "--set", "settings.sms.gateway=null"], "settings.sms.gateway must be set"),
+    ([*ACTIVE, "--set", "settings.sms.gateway=gatewayapi"], "smsTokenSecret"),
+    ([*ACTIVE, "--set", "settings.sms.gateway=pigeon"], "gateway"),
+    ([*ACTIVE, "--set", "settings.sms.token=x"], "token"),
+    ([*ACTIVE, "--set", "settings.activation.database_url=postgres://x"], "database_url"),
+    ([*ACTIVE, "--set", "settings.activation.webhook_url=https://push.internal"], "webhookKeySecret"),
+    ([*ACTIVE, "--set", "settings.activation.enabled=false"], "settings.activation.enabled is false"),
+    ([*ACTIVE, "--set", "activation.enrolmentJwks.secret=a,activation.enrolmentJwks.configMap=b"], "name one"),
+    ([*ONE, "--set", "httpRoute.enabled=true"], "parentRefs"),
+    ([*ONE, "--set", "httpRoute.enabled=true,httpRoute.parentRefs[0].name=public"], "hostnames"),
     (["--set", "settings.open.policy=jwt"], "jwks"),
     (["--set", "settings.open.policy=jwt,jwks.secret=keys"], "audience"),
     (["--set", "settings.open.policy=jwt,settings.open.audience=a,jwks.secret=k,jwks.configMap=k"], "name one"),
@@ -208,7 +277,7 @@ def check_refusals():
         ran = template(*flags)
         expect(ran.returncode != 0, f"{flags} is not refused")
         expect(piece in ran.stderr, f"{flags}: {ran.stderr}")
-    for flags in ([*ONE], [*TRIAL]):
+    for flags in ([*ONE], [*TRIAL], [*ACTIVE]):
         expect(template(*flags).returncode == 0, f"{flags} is refused")
 
 
@@ -242,7 +311,8 @@ def check_values():
             known.add(f"{section}.{match[1]}")
     shown = {f"{section}.{key}" for section, keys in values["settings"].items() for key in keys}
     made = {"server.listen", "server.metrics_listen", "server.tls_certificate", "server.tls_key", "network.tag_key",
-            "open.jwks_file", "redis.url", "redis.password", "redis.certificate_authority"}
+            "open.jwks_file", "redis.url", "redis.password", "redis.certificate_authority", "activation.data_directory",
+            "activation.database_url", "activation.enrolment_jwks_file", "activation.webhook_key", "sms.token"}
     expect(shown | made == known, f"not in the chart: {known - shown - made}; not in the program: {shown | made - known}")
     return len(shown)
 
@@ -258,6 +328,7 @@ for name in names:
     check_settings(name, documents)
     check_network(name, documents)
     check_metrics_are_not_public(name, documents)
+    check_activation(name, documents)
 check_production()
 check_refusals()
 settings = check_values()

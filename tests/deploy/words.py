@@ -26,7 +26,7 @@ def expect(condition, what):
 def exposed():
     """The metrics of a relay that has just started: labels with their values by name."""
     command = [handoff, "serve", "--listen", "127.0.0.1:0", "--json", "--log", "error"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as relay:
         try:
             address = json.loads(relay.stdout.readline())["address"]
             text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
@@ -153,14 +153,14 @@ def check_log():
     table = operations.split("\n## The log\n")[1].split("\n## ")[0]
     documented = dict(re.findall(r"^\| `(.+?)` \| (info|warn|error) \|", table, re.M))
     written = {}
-    for folder in ("app.rs", "app", "edge", "relay", "directory", "cli/serve.rs"):
+    for folder in ("app.rs", "app", "activation", "edge", "relay", "directory", "cli/serve.rs"):
         root = pathlib.Path("src") / folder
         for path in [root] if root.is_file() else sorted(root.rglob("*.rs")):
             if "tests" in path.parts or path.name == "tests.rs":
                 continue
             for level, arguments in re.findall(r"\b(info|warn|error)!\((.*?)\)[;,]?\n", path.read_text(), re.S):
-                if text := re.search(r'"([^"{]{5,})"\s*,?\s*$', arguments):
-                    written[text[1]] = level
+                if text := re.search(r'"((?:[^"{\\]|\\"){5,})"\s*,?\s*$', arguments):
+                    written[text[1].replace('\\"', '"')] = level
     expect(documented == written, f"log lines that only one side has: {set(documented.items()) ^ set(written.items())}")
     return len(written)
 

@@ -9,6 +9,7 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
+use metrics::counter;
 use serde::Serialize;
 use tracing::{debug, error};
 use utoipa::ToSchema;
@@ -19,6 +20,7 @@ use crate::activation::grant::BadGrant;
 use crate::activation::personal_pin::lock::Locked;
 use crate::activation::service::ServiceError;
 use crate::activation::temporary_pin::send_rules::SendRefused;
+use crate::telemetry;
 
 /// The prefix of every problem's type.
 const TYPE_PREFIX: &str = "urn:handoff-relay:problem:";
@@ -326,6 +328,7 @@ impl From<ServiceError> for Problem {
             ServiceError::Registry(problem) => {
                 // Neither statements nor errors of the database hold more than keyed hashes and sealed values.
                 let cause = std::error::Error::source(&problem).map(ToString::to_string).unwrap_or_default();
+                counter!(telemetry::REGISTRY_ERRORS).increment(1);
                 error!(%problem, cause, "the registry does not answer as it should");
                 Self { retry_after: Some(REGISTRY_RETRY), ..Kind::RegistryUnavailable.into() }
             }

@@ -80,6 +80,12 @@ app.kubernetes.io/component: {{ .part }}
 {{- if .Values.redis.caSecret.name -}}
 {{- $_ := set $settings.redis "certificate_authority" "/etc/handoff/redis-ca/ca.crt" -}}
 {{- end -}}
+{{- if .Values.settings.activation.enabled -}}
+{{- $_ := set $settings.activation "data_directory" "/etc/handoff/keys" -}}
+{{- if or .Values.activation.enrolmentJwks.configMap .Values.activation.enrolmentJwks.secret -}}
+{{- $_ := set $settings.activation "enrolment_jwks_file" "/etc/handoff/enrolment/jwks.json" -}}
+{{- end -}}
+{{- end -}}
 {{- range $section, $keys := $settings }}
 [{{ $section }}]
 {{- range $key, $value := $keys }}
@@ -88,6 +94,49 @@ app.kubernetes.io/component: {{ .part }}
 {{- end }}
 {{- end }}
 {{ end -}}
+{{- end }}
+
+{{/* The secrets of the activation: variable, value, key in the secret. What migrations need, and what else serving needs. */}}
+{{- define "handoff.migrationEnv" -}}
+- name: HANDOFF_ACTIVATION__DATABASE_URL_FILE
+  value: /etc/handoff/database/url
+{{- end }}
+
+{{- define "handoff.migrationMounts" -}}
+- name: activation-keys
+  mountPath: /etc/handoff/keys
+  readOnly: true
+- name: database
+  mountPath: /etc/handoff/database
+  readOnly: true
+{{- if .Values.activation.databaseCaSecret.name }}
+- name: database-ca
+  mountPath: /etc/handoff/database-ca
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "handoff.migrationVolumes" -}}
+{{- $a := .Values.activation -}}
+- name: activation-keys
+  secret:
+    secretName: {{ $a.keysSecret.name }}
+    defaultMode: 0440
+    items:
+      - {key: registry.key, path: registry.key}
+      - {key: pin.setups, path: pin.setups}
+      - {key: admin.token, path: admin.token}
+- name: database
+  secret:
+    secretName: {{ $a.databaseSecret.name }}
+    defaultMode: 0440
+    items: [{key: {{ $a.databaseSecret.key | quote }}, path: url}]
+{{- if $a.databaseCaSecret.name }}
+- name: database-ca
+  secret:
+    secretName: {{ $a.databaseCaSecret.name }}
+    items: [{key: {{ $a.databaseCaSecret.key | quote }}, path: ca.crt}]
+{{- end }}
 {{- end }}
 
 {{/* What the schema cannot say, because it takes two values to see it. */}}
@@ -123,13 +172,80 @@ app.kubernetes.io/component: {{ .part }}
 {{- if and (eq .Values.settings.redis.topology "sentinel") (not .Values.settings.redis.sentinel_master) -}}
 {{- fail "settings.redis.topology \"sentinel\" needs settings.redis.sentinel_master" -}}
 {{- end -}}
+{{- include "handoff.checkActivation" . -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas must not be more than autoscaling.maxReplicas" -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
 {{- fail "ingress.enabled needs ingress.host" -}}
 {{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.enabled needs httpRoute.parentRefs: the gateways" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.hostnames) -}}
+{{- fail "httpRoute.enabled needs httpRoute.hostnames" -}}
+{{- end -}}
 {{- if and .Values.ingress.hashOnSession (ne .Values.ingress.controller "nginx") -}}
 {{- fail "ingress.hashOnSession needs ingress.controller \"nginx\"" -}}
 {{- end -}}
+{{- end }}
+
+{{- define "handoff.checkActivation" -}}
+{{- $a := .Values.activation -}}
+{{- $settings := .Values.settings.activation -}}
+{{- $sms := .Values.settings.sms -}}
+{{- if $settings.enabled -}}
+{{- if not $a.databaseSecret.name -}}
+{{- fail "settings.activation.enabled needs activation.databaseSecret: the address of a PostgreSQL database; a pod has no disk for the registry" -}}
+{{- end -}}
+{{- if not $a.keysSecret.name -}}
+{{- fail "settings.activation.enabled needs activation.keysSecret: the keys of the registry, which all nodes share and nobody can make again" -}}
+{{- end -}}
+{{- if not $settings.public_url -}}
+{{- fail "settings.activation.enabled needs settings.activation.public_url: what apps prove their keys to; without it, any Host header would do" -}}
+{{- end -}}
+{{- if not $sms.gateway -}}
+{{- fail "settings.sms.gateway must be set with settings.activation.enabled: \"gatewayapi\", \"twilio\", or \"outbox\" for a trial without SMS" -}}
+{{- end -}}
+{{- if ne $sms.gateway "outbox" -}}
+{{- if not (and $a.smsTokenSecret.name $sms.sender) -}}
+{{- fail (printf "settings.sms.gateway %q needs activation.smsTokenSecret and settings.sms.sender" $sms.gateway) -}}
+{{- end -}}
+{{- if and (eq $sms.gateway "twilio") (not $sms.account) -}}
+{{- fail "settings.sms.gateway \"twilio\" needs settings.sms.account" -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (empty $settings.webhook_url) (empty $a.webhookKeySecret.name) -}}
+{{- fail "settings.activation.webhook_url and activation.webhookKeySecret belong together" -}}
+{{- end -}}
+{{- if and $a.enrolmentJwks.configMap $a.enrolmentJwks.secret -}}
+{{- fail "activation.enrolmentJwks.configMap and .secret are both set: name one" -}}
+{{- end -}}
+{{- else if or $a.databaseSecret.name $a.keysSecret.name $sms.gateway -}}
+{{- fail "secrets or a gateway of the activation are set, but settings.activation.enabled is false" -}}
+{{- end -}}
+{{- end }}
+
+{{/* Names, and the database. */}}
+{{- define "handoff.databaseEgress" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+- ports:
+    {{- range .Values.networkPolicy.databasePorts }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.databaseTo }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/* What phones may reach: sessions and activation, and neither health nor administration. */}}
+{{- define "handoff.paths" -}}
+{{- $paths := list "/v1/sessions/" -}}
+{{- if .Values.settings.activation.enabled -}}
+{{- $paths = concat $paths (list "/v1/activations" "/v1/apps") -}}
+{{- end -}}
+{{- toYaml $paths -}}
 {{- end }}
