@@ -37,9 +37,7 @@ fn device(request: &HttpRequest) -> Result<Device, Problem> {
     let known = http.public_url.as_ref().map(|url| (url.authority().to_owned(), url.scheme()));
     let (host, scheme) = known.map_or((own, None), |(host, scheme)| (host, Some(scheme)));
     let expected = Request { method: request.method().as_str(), path: request.uri().path(), host: &host, scheme };
-    #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
-    let now = std::time::SystemTime::now();
-    let proof = device_proof::check(proof, &expected, now)?;
+    let proof = device_proof::check(proof, &expected, super::now())?;
     Ok(Device(Caller { proof, address: (http.client_address)(request) }))
 }
 

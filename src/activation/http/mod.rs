@@ -13,6 +13,7 @@ pub mod problem;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use actix_web::web::{self, JsonConfig, PathConfig, ServiceConfig};
@@ -96,6 +97,7 @@ pub fn routes(http: &web::Data<Http>) -> impl FnOnce(&mut ServiceConfig) + use<>
         config.route("/v1/openapi.json", web::get().to(openapi));
         if has_outbox {
             config.route("/dev/outbox", web::get().to(outbox));
+            config.route("/dev/outbox.json", web::get().to(outbox_json));
         }
     }
 }
@@ -114,14 +116,30 @@ fn answer(value: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(value)
 }
 
-/// What would have been sent; for a developer at this machine, never through a proxy.
-async fn outbox(request: HttpRequest, http: web::Data<Http>) -> Result<HttpResponse, Problem> {
+/// The outbox; for a developer at this machine, never through a proxy.
+fn near_outbox<'a>(request: &HttpRequest, http: &'a Http) -> Result<&'a Outbox, Problem> {
     let is_near = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     let is_forwarded = ["forwarded", "x-forwarded-for"].iter().any(|name| request.headers().contains_key(*name));
-    let outbox = http.outbox.as_ref().filter(|_| is_near && !is_forwarded).ok_or(Kind::NotFound)?;
+    Ok(http.outbox.as_ref().filter(|_| is_near && !is_forwarded).ok_or(Kind::NotFound)?)
+}
+
+/// What would have been sent, for a program.
+async fn outbox_json(request: HttpRequest, http: web::Data<Http>) -> Result<HttpResponse, Problem> {
+    Ok(answer(&near_outbox(&request, &http)?.listing(now())))
+}
+
+/// What would have been sent.
+async fn outbox(request: HttpRequest, http: web::Data<Http>) -> Result<HttpResponse, Problem> {
+    let outbox = near_outbox(&request, &http)?;
     let mut response = HttpResponse::Ok();
     response.insert_header((CACHE_CONTROL, "no-store")).insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'"));
     Ok(response.content_type("text/html; charset=utf-8").body(outbox.page()))
+}
+
+/// The time as the handlers see it.
+#[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// The description of these paths.
