@@ -87,11 +87,12 @@ impl Service {
         tx.insert_activation(&row, now).await?;
         let who = (Actor::NewApp, caller.address);
         tx.note(What::ActivationStarted, who, (row.user, Subject::Activation(row.id)), now).await?;
-        tx.commit().await?;
         let view = self.view(&row, &permit.user);
         if view.due == Due::Waiting {
-            self.tell(EventKind::CopyWaiting, &others, &[]);
+            self.leave(&mut tx, EventKind::CopyWaiting, &others, &[]).await?;
         }
+        tx.commit().await?;
+        self.wake();
         Ok(view)
     }
 

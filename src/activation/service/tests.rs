@@ -208,7 +208,7 @@ impl Rig {
     async fn trail(&self) -> Vec<String> {
         let mut tx = self.service.registry().begin().await.unwrap();
         let user = tx.lock_user_by_id(&"maria82".parse().unwrap()).await.unwrap().unwrap();
-        tx.audit_of(user.key).await.unwrap().into_iter().map(|entry| entry.what).collect()
+        tx.audit_of(user.key, 0, 1000).await.unwrap().into_iter().map(|entry| entry.what).collect()
     }
 }
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PURPOSES: [Purpose; 2] = [Purpose::ThisPhone, Purpose::OtherPhone];
+const PURPOSES: [Purpose; 3] = [Purpose::ThisPhone, Purpose::OtherPhone, Purpose::NewPin];
 
 fn pin() -> TemporaryPin {
     "12345678".parse().unwrap()
