@@ -373,11 +373,9 @@ impl ResponseError for Problem {
         }
         if self.kind.status() == StatusCode::UNAUTHORIZED {
             // RFC 9110 section 15.5.2: a 401 names the scheme.
-            let scheme = match self.kind {
-                Kind::AdminTokenWrong => "Bearer",
-                Kind::ReportForged => "Signature",
-                _ => "DPoP algs=\"ES256\"",
-            };
+            let of_others = [(Kind::AdminTokenWrong, "Bearer"), (Kind::ReportForged, "Signature")];
+            let scheme = of_others.iter().find(|(kind, _)| *kind == self.kind);
+            let scheme = scheme.map_or("DPoP algs=\"ES256\"", |(_, scheme)| scheme);
             response.insert_header((WWW_AUTHENTICATE, scheme));
         }
         response.body(serde_json::to_string(&self.body()).unwrap_or_default())

@@ -42,7 +42,8 @@ impl Registry {
     /// [`RegistryError`].
     pub async fn end_send(&self, send: SendId, status: &str, message: Option<Tag>) -> Result<(), RegistryError> {
         let mut tx = self.begin().await?;
-        let query = sqlx::query("UPDATE sends SET status = $2, message_tag = $3 WHERE send_id = $1");
+        let query =
+            sqlx::query("UPDATE sends SET status = $2, message_tag = $3 WHERE send_id = $1 AND status = 'under_way'");
         let query = query.bind(send.0).bind(status.to_owned()).bind(message.map(|tag| tag.to_vec()));
         query.execute(&mut *tx.inner).await?;
         tx.commit().await

@@ -88,11 +88,11 @@ impl Service {
         state.put(&mut app)?;
         tx.update_app(&app).await?;
         let number = self.parts.registry.sealer().number_tag(&user.phone);
-        let send = tx.insert_send(number, self.address_tag(caller), now).await?;
+        let row = tx.insert_send(number, self.address_tag(caller), now).await?;
         let what = if is_withheld { What::PinWithheld } else { What::PinSent };
         note(&mut tx, caller, &app, what, now).await?;
         tx.commit().await?;
-        if is_withheld { Ok(()) } else { self.hand_over(user.phone.clone(), text, send) }
+        if is_withheld { Ok(()) } else { self.hand_over(user.phone.clone(), text, row) }
     }
 
     /// The person typed the temporary PIN: the personal one may be replaced now. The same one again changes nothing.

@@ -122,13 +122,13 @@ impl Service {
             (Err(refused), _) => return self.refuse(tx, caller, (&before, &row), refused).await,
         }
         let number = self.parts.registry.sealer().number_tag(&user.phone);
-        let send = tx.insert_send(number, self.address_tag(caller), now).await?;
+        let send_id = tx.insert_send(number, self.address_tag(caller), now).await?;
         tx.update_activation(&row, now).await?;
         let what = if is_withheld { What::PinWithheld } else { What::PinSent };
         tx.note(what, (Actor::NewApp, caller.address), (row.user, Subject::Activation(row.id)), now).await?;
         tx.commit().await?;
         if !is_withheld {
-            self.hand_over(user.phone.clone(), text, send)?;
+            self.hand_over(user.phone.clone(), text, send_id)?;
         }
         Ok(self.view(&row, &user))
     }
@@ -306,17 +306,18 @@ impl Service {
     }
 
     /// Gives the SMS to the sender, and writes down what came of it.
-    pub(super) fn hand_over(&self, to: PhoneNumber, text: SmsText, send: SendId) -> Result<(), ServiceError> {
+    pub(super) fn hand_over(&self, to: PhoneNumber, text: SmsText, send_id: SendId) -> Result<(), ServiceError> {
         let key = IdempotencyKey::from_random(self.random());
         let registry = self.parts.registry.clone();
         let done = move |end: Result<Sent, NotSent>| {
             tokio::spawn(async move {
-                let tag = |sent: &Sent| message_tag(&registry, sent.gateway, &sent.message_id);
                 let (status, message) = match &end {
-                    Ok(sent) => ("accepted", Some(tag(sent))),
+                    Ok(Sent { gateway, message_id }) => {
+                        ("accepted", Some(message_tag(&registry, *gateway, message_id)))
+                    }
                     Err(_) => ("failed", None),
                 };
-                if let Err(problem) = registry.end_send(send, status, message).await {
+                if let Err(problem) = registry.end_send(send_id, status, message).await {
                     warn!(%problem, "what became of an SMS could not be written down");
                 }
             });
