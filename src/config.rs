@@ -155,7 +155,7 @@ impl Settings {
         self.redis.check()?;
         self.activation.check()?;
         self.sms.check()?;
-        self.sms_second.check(self.sms.gateway)?;
+        self.sms_second.check()?;
         self.drain.check()?;
         self.log.check()
     }

@@ -143,11 +143,11 @@ impl SmsSecond {
         self.gateway.map(|gateway| route!(self, gateway))
     }
 
-    pub(super) fn check(&self, first: SmsGateway) -> Result<(), Bad> {
-        let Some(route) = self.route() else { return Ok(()) };
-        let is_real = route.gateway != SmsGateway::Outbox && first != SmsGateway::Outbox;
-        Bad::unless(is_real, "sms_second.gateway", "has no use beside the development outbox")?;
-        needed(&route, &SECOND)
+    pub(super) fn check(&self) -> Result<(), Bad> {
+        let is_real = self.gateway != Some(SmsGateway::Outbox);
+        Bad::unless(is_real, "sms_second.gateway", "must be one that sends")?;
+        well_formed(&route!(self, SmsGateway::Http), &SECOND)?;
+        self.route().map_or(Ok(()), |route| needed(&route, &SECOND))
     }
 }
 
@@ -158,10 +158,17 @@ struct Names {
     account: &'static str,
     url: &'static str,
     body: &'static str,
+    message_id: &'static str,
 }
 
-const FIRST: Names =
-    Names { token: "sms.token", sender: "sms.sender", account: "sms.account", url: "sms.url", body: "sms.body" };
+const FIRST: Names = Names {
+    token: "sms.token",
+    sender: "sms.sender",
+    account: "sms.account",
+    url: "sms.url",
+    body: "sms.body",
+    message_id: "sms.message_id",
+};
 
 const SECOND: Names = Names {
     token: "sms_second.token",
@@ -169,7 +176,17 @@ const SECOND: Names = Names {
     account: "sms_second.account",
     url: "sms_second.url",
     body: "sms_second.body",
+    message_id: "sms_second.message_id",
 };
+
+fn well_formed(route: &SmsRoute<'_>, names: &Names) -> Result<(), Bad> {
+    let is_url = route.url.is_none_or(|url| Url::parse(url).is_ok_and(|url| url.has_host()));
+    Bad::unless(is_url, names.url, "must be an address that begins with https://")?;
+    let is_body = route.body.is_none_or(|body| body.contains("{text}"));
+    Bad::unless(is_body, names.body, "must be a JSON object or a form with {text} and {to}")?;
+    let is_pointer = route.message_id.is_none_or(|place| place.starts_with('/'));
+    Bad::unless(is_pointer, names.message_id, "must be a JSON pointer that begins with /")
+}
 
 fn needed(route: &SmsRoute<'_>, names: &Names) -> Result<(), Bad> {
     let (token, sender) = ((names.token, route.token.is_some()), (names.sender, route.sender.is_some()));
@@ -289,6 +306,7 @@ impl Sms {
     }
 
     pub(super) fn check(&self) -> Result<(), Bad> {
+        well_formed(&self.route(), &FIRST)?;
         needed(&self.route(), &FIRST)?;
         Bad::unless(self.most_per_address > 0, "sms.most_per_address", "must be at least 1")?;
         Bad::unless(self.most_in_all > 0, "sms.most_in_all", "must be at least 1")
