@@ -1,6 +1,7 @@
 //! Activation over HTTP, against the real binary: both ways, what is refused, and a process that is killed again and
 //! again. The registry is a file, or a real PostgreSQL.
 
+mod gateways;
 mod killed;
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -70,6 +71,11 @@ impl Place {
 
     /// Starts the service, on a free port or this one.
     pub(crate) fn start(&self, port: u16) -> Relay {
+        self.start_with(port, &[])
+    }
+
+    /// [`Self::start`] with further settings.
+    fn start_with(&self, port: u16, more: &[String]) -> Relay {
         let mut settings = vec![
             "activation.enabled=true".to_owned(),
             format!("server.listen=127.0.0.1:{port}"),
@@ -79,6 +85,7 @@ impl Place {
             "sms.most_in_all=100000".to_owned(),
         ];
         settings.extend(self.database.iter().map(|url| format!("activation.database_url={url}")));
+        settings.extend_from_slice(more);
         Relay::start(&settings.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
