@@ -150,6 +150,12 @@ impl Bad {
 }
 
 impl Settings {
+    /// Whether this is a place to try things out: no SMS is sent, and no identity-proofing system is named.
+    #[must_use]
+    pub fn takes_development_tokens(&self) -> bool {
+        self.sms.gateway == SmsGateway::Outbox && self.activation.enrolment_jwks_file.is_none()
+    }
+
     fn check(&self) -> Result<(), Bad> {
         self.server.check()?;
         self.session.check()?;

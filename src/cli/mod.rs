@@ -3,20 +3,25 @@
 //! Standard output carries what was asked for, standard error what went wrong and the log. With `--json` each line of
 //! standard output is one JSON object with an `event`.
 
+mod admin;
 mod ask;
 mod check_config;
 mod demo;
+mod enrolment_token;
 mod exit;
 mod files;
+mod migrate;
 mod narrate;
 mod new;
 mod old;
+mod outbox;
 mod output;
 mod picture;
 mod qr_screen;
 mod relays;
 mod serve;
 mod status;
+mod users;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use utoipa::OpenApi as _;
@@ -51,6 +56,10 @@ enum Command {
     #[command(name = "healthcheck")]
     HealthCheck(status::HealthCheck),
     Status(status::Status),
+    Migrate(Box<migrate::Migrate>),
+    Users(Box<users::Users>),
+    EnrolmentToken(Box<enrolment_token::EnrolmentToken>),
+    Outbox(outbox::Outbox),
     /// Print the version of this binary and of the protocol
     #[command(disable_version_flag = true)]
     Version,
@@ -83,6 +92,10 @@ impl Cli {
             Command::CheckConfig(check) => check.run(output),
             Command::HealthCheck(check) => check.run(output),
             Command::Status(status) => status.run(output),
+            Command::Migrate(migrate) => migrate.run(output),
+            Command::Users(users) => users.run(output),
+            Command::EnrolmentToken(token) => token.run(output),
+            Command::Outbox(outbox) => outbox.run(output),
             Command::Version => {
                 let version = Version::of_this_binary();
                 let text = format!("{} {}, protocol {}", version.name, version.release, version.protocol);

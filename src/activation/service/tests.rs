@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 use super::*;
 use crate::activation::device_proof::tests::{device_key, jwk, jws};
 use crate::activation::flow::Refused;
-use crate::activation::grant::{BadGrant, EnrolmentSettings, GRANT_TYPE};
+use crate::activation::grant::{BadGrant, EnrolmentKeys, EnrolmentSettings, GRANT_TYPE};
 use crate::activation::ids::{DeviceKey, Thumbprint, UserId};
 use crate::activation::personal_pin::PinServer;
 use crate::activation::personal_pin::lock::Locked;
@@ -74,7 +74,7 @@ impl Rig {
         let jwks = NamedTempFile::new().unwrap();
         std::fs::write(jwks.path(), json!({"keys": [jwk(&proofing)]}).to_string()).unwrap();
         let enrolment = EnrolmentSettings {
-            jwks_file: jwks.path().to_owned(),
+            keys: EnrolmentKeys::File(jwks.path().to_owned()),
             audience: "handoff-activation".to_owned(),
             issuer: None,
             leeway: Duration::from_secs(30),
