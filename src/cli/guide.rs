@@ -174,10 +174,10 @@ impl<'a> Guide<'a> {
             Inbox::new(activation.saved().server(), &ends).newest().await.flatten()
         };
         let text = match &offered {
-            Some(pin) => {
-                let (first, last) = pin.split_at_checked(4).unwrap_or((pin, ""));
+            Some(sms) => {
+                let pin = sms.spaced();
                 format!(
-                    "The phone offers to fill in {first} {last}. Enter takes it; or type the PIN, or \"again\" for another SMS:"
+                    "The phone offers to fill in {pin}. Enter takes it; or type the PIN, or \"again\" for another SMS:"
                 )
             }
             None => "Type the eight digits of the SMS, or \"again\" for another one:".to_owned(),
@@ -186,7 +186,7 @@ impl<'a> Guide<'a> {
         if typed.eq_ignore_ascii_case("again") {
             return self.take_sms(activation).await;
         }
-        let typed = offered.filter(|_| typed.is_empty()).unwrap_or(typed);
+        let typed = offered.filter(|_| typed.is_empty()).map_or(typed, |sms| sms.pin);
         Ok(activation.temporary_pin(&typed).await)
     }
 
