@@ -191,6 +191,9 @@ app.kubernetes.io/component: {{ .part }}
 {{- if and (eq .Values.settings.redis.topology "sentinel") (not .Values.settings.redis.sentinel_master) -}}
 {{- fail "settings.redis.topology \"sentinel\" needs settings.redis.sentinel_master" -}}
 {{- end -}}
+{{- if and .Values.traces.headersSecret.name (not .Values.settings.traces.endpoint) -}}
+{{- fail "traces.headersSecret is set, but settings.traces.endpoint is not" -}}
+{{- end -}}
 {{- include "handoff.checkActivation" . -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas must not be more than autoscaling.maxReplicas" -}}
