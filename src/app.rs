@@ -345,7 +345,8 @@ pub fn check_files(settings: &Settings) -> Result<(), StartError> {
     open_policy(settings)?;
     databases(settings)?;
     certificate(settings)?;
-    certificate_authority(settings).map(drop)
+    certificate_authority(settings)?;
+    if settings.activation.enabled { Activation::check(settings) } else { Ok(()) }
 }
 
 fn databases(settings: &Settings) -> Result<Databases, StartError> {
