@@ -165,7 +165,7 @@ impl Settings {
         self.redis.check()?;
         self.activation.check()?;
         self.sms.check()?;
-        self.sms_second.check()?;
+        self.sms_second.check(&self.sms)?;
         self.drain.check()?;
         self.log.check()?;
         self.traces.check()

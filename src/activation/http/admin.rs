@@ -148,7 +148,7 @@ pub(super) struct OnFilePending {
 pub(super) struct OnFileSms {
     /// When it was asked for, in milliseconds since 1970.
     at_ms: u64,
-    /// `under_way`, `accepted` by a gateway, `delivered`, or `failed`.
+    /// `under_way`, `accepted` by a gateway, `delivered`, `failed`, or `unknown`: the process ended before it was known.
     status: String,
 }
 
@@ -217,7 +217,7 @@ pub(super) struct EntryBody {
     at_ms: u64,
     /// What happened, such as `app_activated`.
     what: String,
-    /// Who did it: `new app`, `app` and its id, or `admin`.
+    /// Who did it: `new app`, `app` and its id, `admin`, or `service` when a time was over.
     actor: String,
     /// To what: `user`, `app` or `activation` and its id.
     subject: String,

@@ -1,5 +1,11 @@
+mod over;
+
 use std::sync::Mutex;
 
+use over::{
+    an_activation_that_expired_is_written_down_once_whoever_notices_first,
+    an_sms_that_was_under_way_when_the_process_died_is_unknown_after_a_while,
+};
 use p256::ecdsa::SigningKey;
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -238,6 +244,8 @@ on_both! {
     of_many_requests_at_once_only_as_many_sms_go_out_as_are_allowed
     an_event_is_there_with_what_happened_and_only_then
     a_report_is_written_down_with_the_sms_and_the_last_word_stays
+    an_activation_that_expired_is_written_down_once_whoever_notices_first
+    an_sms_that_was_under_way_when_the_process_died_is_unknown_after_a_while
 }
 
 async fn both_ways_end_with_active_apps_and_a_complete_trail(rig: Rig) {
