@@ -119,6 +119,10 @@ const PARTS: &[Part] = &[
         parts: &["protocol", "session", "relay", "keyed_hash", "config", "telemetry"],
         crates: &[
             "actix",
+            "actix_codec",
+            "actix_http",
+            "actix_server",
+            "actix_service",
             "actix_tls",
             "actix_web",
             "actix_web_actors",
