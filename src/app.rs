@@ -207,10 +207,12 @@ impl Node {
         tokio::select! {
             () = until(&mut stop, Stop::Drain) => {}
             () = self.upkeep() => {}
-            () = self.activation_upkeep() => {}
         }
         info!("draining");
         self.edge.ready.store(false, Ordering::Relaxed);
+        if let Some(activation) = &self.activation {
+            activation.drain();
+        }
         tokio::select! {
             () = self.edge.relay.drain(self.drain.grace, self.drain.window) => {}
             () = until(&mut stop, Stop::AtOnce) => {}
@@ -267,13 +269,6 @@ impl Node {
         let edge = self.edge.clone();
         let app = move || App::new().app_data(edge.clone()).configure(routes::operators).configure(routes::health);
         Ok(HttpServer::new(app).workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
-    }
-
-    async fn activation_upkeep(&self) {
-        match &self.activation {
-            Some(activation) => activation.upkeep().await,
-            None => std::future::pending().await,
-        }
     }
 
     async fn upkeep(&self) {

@@ -33,7 +33,7 @@ use ::config::{Config, File, FileFormat, Map, Source as _, Value};
 use serde::{Deserialize, Serialize};
 
 pub use self::redis::{Redis, RedisTopology};
-pub use activation::{Activation, Sms, SmsGateway};
+pub use activation::{Activation, Sms, SmsGateway, SmsRoute, SmsSecond};
 pub use args::Args;
 pub use drain::Drain;
 use keys::Key;
@@ -67,6 +67,8 @@ pub struct Settings {
     pub activation: Activation,
     /// The SMS with temporary PINs.
     pub sms: Sms,
+    /// A second gateway for them.
+    pub sms_second: SmsSecond,
     /// How a node leaves.
     pub drain: Drain,
     /// What is logged, and how.
@@ -157,6 +159,7 @@ impl Settings {
         self.redis.check()?;
         self.activation.check()?;
         self.sms.check()?;
+        self.sms_second.check()?;
         self.drain.check()?;
         self.log.check()?;
         self.traces.check()

@@ -16,6 +16,7 @@ pub mod registry;
 pub mod service;
 pub mod signature;
 pub mod sms;
+pub mod streams;
 pub mod temporary_pin;
 
 #[cfg(test)]

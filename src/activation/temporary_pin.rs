@@ -104,6 +104,8 @@ pub enum Purpose {
     ThisPhone,
     /// Activating a copy, on another phone or tablet.
     OtherPhone,
+    /// Choosing another personal PIN in place of a forgotten one.
+    NewPin,
 }
 
 impl Purpose {
@@ -111,6 +113,7 @@ impl Purpose {
         match self {
             Self::ThisPhone => "temporary PIN, this phone",
             Self::OtherPhone => "temporary PIN, other phone",
+            Self::NewPin => "temporary PIN, new PIN",
         }
     }
 }

@@ -1,11 +1,16 @@
 //! The wiring of the activation: from settings to a service that handlers and upkeep share.
 
+mod sms;
+
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
 use metrics::counter;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use url::Url;
 
@@ -14,11 +19,10 @@ use crate::activation::http::Http;
 use crate::activation::https;
 use crate::activation::keys::Keys;
 use crate::activation::notify::{Notifier, NotifySettings};
-use crate::activation::registry::{Location, Registry, Sealer};
+use crate::activation::registry::{Location, Registry, RegistryError, Sealer};
 use crate::activation::service::{Environment, Parts, Service, ServiceSettings};
 use crate::activation::signature::SigningKey;
 use crate::activation::sms::gateway::SmsGateway;
-use crate::activation::sms::http::{HttpGateway, HttpGatewaySettings};
 use crate::activation::sms::outbox::Outbox;
 use crate::activation::sms::sender::{SenderSettings, SmsSender};
 use crate::activation::sms::text::SmsTexts;
@@ -39,12 +43,54 @@ const LEEWAY: Duration = Duration::from_secs(30);
 /// The database file in the data directory.
 const FILE: &str = "registry.sqlite";
 
+/// How often a node looks for what happened on others, and for what is to be tried again.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After a look that failed.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
+
+/// Threads of the activation: signatures, the protocol of the PIN, the database. Never those of the relay, on which a
+/// frame would wait for each of them.
+const MOST_THREADS: usize = 4;
+
 /// Everything of the activation that runs.
 #[derive(Debug)]
 pub(super) struct Activation {
     pub(super) http: web::Data<Http>,
     service: Arc<Service>,
     sms: Arc<SmsSender>,
+    threads: Threads,
+}
+
+/// Threads that end, at the latest, with what they work for.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start() -> std::io::Result<Self> {
+        let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS);
+        let threads =
+            Builder::new_multi_thread().worker_threads(count).thread_name("activation").enable_all().build()?;
+        Ok(Self(Some(threads)))
+    }
+
+    fn handle(&self) -> Option<&Handle> {
+        self.0.as_ref().map(Runtime::handle)
+    }
+
+    /// Does something there.
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.handle()?.spawn(work).await.ok()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            // Waiting is not allowed where this is dropped.
+            threads.shutdown_background();
+        }
+    }
 }
 
 impl Activation {
@@ -52,16 +98,23 @@ impl Activation {
     pub(super) async fn open(settings: &Settings, edge: web::Data<Edge>) -> Result<Self, StartError> {
         let section = &settings.activation;
         let keys = Keys::load(&section.data_directory, &mut rand::rng())?;
-        let registry = open_registry(settings, &keys).await?;
+        let threads = Threads::start()?;
+        let broken = StartError::Activation("the threads of the activation cannot be started");
+        let handle = threads.handle().cloned().ok_or(broken)?;
+        let (location, sealer) = (location(settings)?, Sealer::new(&keys.registry, rand::random));
+        // The setups of personal PINs may change: each record names its own.
+        let mark = keys.registry.hash("key check", b"");
+        let opened = threads.run(async move { open_registry(&location, sealer, mark).await }).await;
+        let registry = opened.ok_or(StartError::Activation("the registry cannot be opened"))??;
         let outbox = (settings.sms.gateway == Gateway::Outbox).then(|| Arc::new(Outbox::default()));
-        let gateway: Arc<dyn SmsGateway> = match outbox.clone() {
+        let gateways: Vec<Arc<dyn SmsGateway>> = match outbox.clone() {
             Some(outbox) => {
                 warn!("SMS are not sent: they go to the development outbox (sms.gateway = \"outbox\")");
-                outbox
+                vec![outbox]
             }
-            None => http_gateway(&settings.sms)?,
+            None => sms::gateways(settings)?,
         };
-        let sms = Arc::new(SmsSender::new(vec![gateway], SenderSettings::default()));
+        let sms = Arc::new(SmsSender::new(gateways, SenderSettings::default()));
         let parts = Parts {
             registry,
             pin_key: HashKey::new(keys.registry.hash("temporary PINs", b"")),
@@ -80,28 +133,31 @@ impl Activation {
             admin_token: keys.admin_token,
             client_address: Arc::new(address),
             public_url: public_url.map_err(|_| StartError::Activation("activation.public_url is no address"))?,
+            threads: handle.clone(),
+            reports: sms::reports(settings)?,
             outbox,
         });
+        drop(handle.spawn(sweep(Arc::clone(&service))));
+        drop(handle.spawn(tell_webhook(Arc::clone(&service))));
+        drop(handle.spawn(feed_streams(Arc::clone(&service))));
         info!(data_directory = %section.data_directory.display(), "activation is served");
-        Ok(Self { http, service, sms })
+        Ok(Self { http, service, sms, threads })
     }
 
-    /// Deletes what is over, again and again.
-    pub(super) async fn upkeep(&self) {
-        let mut interval = actix_web::rt::time::interval(SWEEP_INTERVAL);
-        loop {
-            interval.tick().await;
-            if let Err(problem) = self.service.sweep().await {
-                counter!(telemetry::REGISTRY_ERRORS).increment(1);
-                error!(%problem, "the registry cannot be swept; the next sweep is in ten minutes");
-            }
-        }
+    /// Sends the apps that listen for events to another node.
+    pub(super) fn drain(&self) {
+        self.service.end_streams();
     }
 
     /// Waits for SMS that are under way, and for transactions.
     pub(super) async fn close(&self) {
-        self.sms.drain().await;
-        self.service.registry().close().await;
+        let (service, sms) = (Arc::clone(&self.service), Arc::clone(&self.sms));
+        self.threads
+            .run(async move {
+                sms.drain().await;
+                service.registry().close().await;
+            })
+            .await;
     }
 
     /// Reads the keys of enrolment tokens again.
@@ -110,30 +166,59 @@ impl Activation {
     }
 }
 
-/// The registry of these settings, with its tables.
-async fn open_registry(settings: &Settings, keys: &Keys) -> Result<Registry, StartError> {
-    let section = &settings.activation;
-    let location = match &section.database_url {
-        Some(url) => Location::Postgres { url: url.expose().clone(), connections: section.database_connections },
-        None => Location::Sqlite(std::path::absolute(section.data_directory.join(FILE))?),
-    };
-    let registry = Registry::open(&location, Sealer::new(&keys.registry, rand::random)).await?;
-    registry.migrate().await?;
-    // The setups of personal PINs may change: each record names its own.
-    registry.check_keys(&[("registry.key", keys.registry.hash("key check", b""))]).await?;
-    Ok(registry)
+/// Deletes what is over, again and again.
+async fn sweep(service: Arc<Service>) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        if let Err(problem) = service.sweep().await {
+            counter!(telemetry::REGISTRY_ERRORS).increment(1);
+            error!(%problem, "the registry cannot be swept; the next sweep is in ten minutes");
+        }
+    }
 }
 
-fn http_gateway(sms: &Sms) -> Result<Arc<dyn SmsGateway>, StartError> {
-    let token = sms.token.as_ref().map(|token| token.expose().clone()).unwrap_or_default();
-    let (account, sender) = (sms.account.as_deref().unwrap_or_default(), sms.sender.as_deref().unwrap_or_default());
-    let settings = match sms.gateway {
-        Gateway::Twilio => HttpGatewaySettings::twilio(account, &token, sender, None),
-        Gateway::Gatewayapi | Gateway::Outbox => HttpGatewaySettings::gatewayapi(&token, sender, None),
-    };
-    let client = https::client(None).map_err(|_| StartError::Activation("the HTTP client cannot be built"))?;
-    let gateway = HttpGateway::new(settings, client);
-    Ok(Arc::new(gateway.map_err(|_| StartError::Activation("sms.token or sms.account cannot stand in a request"))?))
+/// Brings events to the webhook, again and again.
+async fn tell_webhook(service: Arc<Service>) {
+    loop {
+        match service.deliver_due().await {
+            Ok(0) => drop(timeout(LOOK_INTERVAL, service.until_fresh()).await),
+            Ok(_) => {}
+            Err(problem) => {
+                counter!(telemetry::REGISTRY_ERRORS).increment(1);
+                warn!(%problem, "events cannot be delivered; they are kept");
+                sleep(LOOK_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Brings events to the apps that listen, again and again.
+async fn feed_streams(service: Arc<Service>) {
+    loop {
+        drop(timeout(LOOK_INTERVAL, service.until_fresh()).await);
+        if let Err(problem) = service.feed_streams().await {
+            counter!(telemetry::REGISTRY_ERRORS).increment(1);
+            warn!(%problem, "events cannot be read; apps hear of them later");
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+}
+
+fn location(settings: &Settings) -> Result<Location, StartError> {
+    let section = &settings.activation;
+    Ok(match &section.database_url {
+        Some(url) => Location::Postgres { url: url.expose().clone(), connections: section.database_connections },
+        None => Location::Sqlite(std::path::absolute(section.data_directory.join(FILE))?),
+    })
+}
+
+/// The registry at this place, with its tables.
+async fn open_registry(location: &Location, sealer: Sealer, mark: [u8; 32]) -> Result<Registry, RegistryError> {
+    let registry = Registry::open(location, sealer).await?;
+    registry.migrate().await?;
+    registry.check_keys(&[("registry.key", mark)]).await?;
+    Ok(registry)
 }
 
 fn notifier(settings: &Settings) -> Result<Option<Arc<Notifier>>, StartError> {

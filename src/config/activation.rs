@@ -58,6 +58,14 @@ pub struct Sms {
     pub token: Option<SecretText>,
     /// Whom they are from.
     pub sender: Option<String>,
+    /// Where the gateway takes messages, for `http`.
+    pub url: Option<String>,
+    /// The body that it takes, with placeholders, for `http`.
+    pub body: Option<String>,
+    /// Where its answer has the message's id, for `http`.
+    pub message_id: Option<String>,
+    /// What its delivery reports are signed with.
+    pub report_key: Option<SecretText>,
     /// Where the PIN may be filled in: the host of the app's associated domain.
     pub domain: String,
     /// What the app is called.
@@ -68,6 +76,130 @@ pub struct Sms {
     pub most_per_address: u32,
     /// Most SMS in 15 minutes in all.
     pub most_in_all: u32,
+}
+
+/// A second gateway, for what the first does not take.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmsSecond {
+    /// Who sends them; without, there is no second gateway.
+    pub gateway: Option<SmsGateway>,
+    /// As in [`Sms`].
+    pub account: Option<String>,
+    /// As in [`Sms`].
+    pub token: Option<SecretText>,
+    /// As in [`Sms`].
+    pub sender: Option<String>,
+    /// As in [`Sms`].
+    pub url: Option<String>,
+    /// As in [`Sms`].
+    pub body: Option<String>,
+    /// As in [`Sms`].
+    pub message_id: Option<String>,
+    /// As in [`Sms`].
+    pub report_key: Option<SecretText>,
+}
+
+/// One gateway, the first or the second.
+#[derive(Clone, Copy, Debug)]
+pub struct SmsRoute<'a> {
+    /// Who it is.
+    pub gateway: SmsGateway,
+    /// The account.
+    pub account: Option<&'a str>,
+    /// The token.
+    pub token: Option<&'a SecretText>,
+    /// The sender.
+    pub sender: Option<&'a str>,
+    /// The address.
+    pub url: Option<&'a str>,
+    /// The body.
+    pub body: Option<&'a str>,
+    /// The place of the message's id.
+    pub message_id: Option<&'a str>,
+    /// The key of the reports.
+    pub report_key: Option<&'a SecretText>,
+}
+
+macro_rules! route {
+    ($section:expr, $gateway:expr) => {
+        SmsRoute {
+            gateway: $gateway,
+            account: $section.account.as_deref(),
+            token: $section.token.as_ref(),
+            sender: $section.sender.as_deref(),
+            url: $section.url.as_deref(),
+            body: $section.body.as_deref(),
+            message_id: $section.message_id.as_deref(),
+            report_key: $section.report_key.as_ref(),
+        }
+    };
+}
+
+impl SmsSecond {
+    /// The second gateway, if there is one.
+    #[must_use]
+    pub fn route(&self) -> Option<SmsRoute<'_>> {
+        self.gateway.map(|gateway| route!(self, gateway))
+    }
+
+    pub(super) fn check(&self) -> Result<(), Bad> {
+        let is_real = self.gateway != Some(SmsGateway::Outbox);
+        Bad::unless(is_real, "sms_second.gateway", "must be one that sends")?;
+        well_formed(&route!(self, SmsGateway::Http), &SECOND)?;
+        self.route().map_or(Ok(()), |route| needed(&route, &SECOND))
+    }
+}
+
+/// The names of what a gateway may need.
+struct Names {
+    token: &'static str,
+    sender: &'static str,
+    account: &'static str,
+    url: &'static str,
+    body: &'static str,
+    message_id: &'static str,
+}
+
+const FIRST: Names = Names {
+    token: "sms.token",
+    sender: "sms.sender",
+    account: "sms.account",
+    url: "sms.url",
+    body: "sms.body",
+    message_id: "sms.message_id",
+};
+
+const SECOND: Names = Names {
+    token: "sms_second.token",
+    sender: "sms_second.sender",
+    account: "sms_second.account",
+    url: "sms_second.url",
+    body: "sms_second.body",
+    message_id: "sms_second.message_id",
+};
+
+fn well_formed(route: &SmsRoute<'_>, names: &Names) -> Result<(), Bad> {
+    let is_url = route.url.is_none_or(|url| Url::parse(url).is_ok_and(|url| url.has_host()));
+    Bad::unless(is_url, names.url, "must be an address that begins with https://")?;
+    let is_body = route.body.is_none_or(|body| body.contains("{text}"));
+    Bad::unless(is_body, names.body, "must be a JSON object or a form with {text} and {to}")?;
+    let is_pointer = route.message_id.is_none_or(|place| place.starts_with('/'));
+    Bad::unless(is_pointer, names.message_id, "must be a JSON pointer that begins with /")
+}
+
+fn needed(route: &SmsRoute<'_>, names: &Names) -> Result<(), Bad> {
+    let (token, sender) = ((names.token, route.token.is_some()), (names.sender, route.sender.is_some()));
+    let needs = match route.gateway {
+        SmsGateway::Outbox => vec![],
+        SmsGateway::Gatewayapi => vec![token, sender],
+        SmsGateway::Twilio => vec![token, sender, (names.account, route.account.is_some())],
+        SmsGateway::Http => vec![(names.url, route.url.is_some()), (names.body, route.body.is_some())],
+    };
+    match needs.into_iter().find(|(_, is_set)| !is_set) {
+        Some((key, _)) => Err(Bad::new(key, "is needed with this gateway")),
+        None => Ok(()),
+    }
 }
 
 /// Who sends SMS.
@@ -81,6 +213,8 @@ pub enum SmsGateway {
     Gatewayapi,
     /// Twilio.
     Twilio,
+    /// Any that takes a request over HTTP for each message.
+    Http,
 }
 
 impl Default for Activation {
@@ -110,6 +244,10 @@ impl Default for Sms {
             account: None,
             token: None,
             sender: None,
+            url: None,
+            body: None,
+            message_id: None,
+            report_key: None,
             domain: "localhost".to_owned(),
             name: "e-ID".to_owned(),
             app_hashes: Vec::new(),
@@ -161,19 +299,15 @@ impl Activation {
 }
 
 impl Sms {
+    /// The first gateway.
+    #[must_use]
+    pub fn route(&self) -> SmsRoute<'_> {
+        route!(self, self.gateway)
+    }
+
     pub(super) fn check(&self) -> Result<(), Bad> {
-        let needs = match self.gateway {
-            SmsGateway::Outbox => &[][..],
-            SmsGateway::Gatewayapi => &[("sms.token", self.token.is_some()), ("sms.sender", self.sender.is_some())],
-            SmsGateway::Twilio => &[
-                ("sms.token", self.token.is_some()),
-                ("sms.sender", self.sender.is_some()),
-                ("sms.account", self.account.is_some()),
-            ],
-        };
-        if let Some((key, _)) = needs.iter().find(|(_, is_set)| !is_set) {
-            return Err(Bad::new(key, "is needed with this sms.gateway"));
-        }
+        well_formed(&self.route(), &FIRST)?;
+        needed(&self.route(), &FIRST)?;
         Bad::unless(self.most_per_address > 0, "sms.most_per_address", "must be at least 1")?;
         Bad::unless(self.most_in_all > 0, "sms.most_in_all", "must be at least 1")
     }

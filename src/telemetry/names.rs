@@ -93,7 +93,7 @@ pub const TEMPORARY_PIN_OUTCOMES: &[&str] = &["right", "wrong", "expired", "used
 pub const PIN_LOGIN_OUTCOMES: &[&str] = &["answered", "right", "wrong", "waiting", "locked"];
 
 /// How telling the push service can end.
-pub const NOTIFY_OUTCOMES: &[&str] = &["delivered", "refused", "given_up", "queue_full"];
+pub const NOTIFY_OUTCOMES: &[&str] = &["delivered", "refused", "failed", "expired"];
 
 /// The states of a session that is not over.
 pub const SESSION_STATES: &[&str] = &["waiting", "joined"];
@@ -360,7 +360,7 @@ metrics_table! {
     PIN_LOGINS = "handoff_pin_logins_total", Kind::Counter, None, [PinLogin],
         "Steps of opening an app with the personal PIN: answers given (each allows one guess), and how they ended.";
     NOTIFICATIONS = "handoff_activation_notifications_total", Kind::Counter, None, [NotifyOutcome],
-        "Events for apps that the push service was told of, by outcome.";
+        "Attempts to tell the push service of an event, by outcome; expired ones were tried for a day.";
     REGISTRY_ERRORS = "handoff_registry_errors_total", Kind::Counter, None, [],
         "Questions to the registry's database that it did not answer as it should.";
     BUILD_INFO = "handoff_build_info", Kind::Gauge, None, [Version], "Always 1; the version of this binary.";

@@ -1,6 +1,7 @@
 //! Activation over HTTP, against the real binary: both ways, what is refused, and a process that is killed again and
 //! again. The registry is a file, or a real PostgreSQL.
 
+mod gateways;
 mod killed;
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -70,6 +71,11 @@ impl Place {
 
     /// Starts the service, on a free port or this one.
     pub(crate) fn start(&self, port: u16) -> Relay {
+        self.start_with(port, &[])
+    }
+
+    /// [`Self::start`] with further settings.
+    fn start_with(&self, port: u16, more: &[String]) -> Relay {
         let mut settings = vec![
             "activation.enabled=true".to_owned(),
             format!("server.listen=127.0.0.1:{port}"),
@@ -79,6 +85,7 @@ impl Place {
             "sms.most_in_all=100000".to_owned(),
         ];
         settings.extend(self.database.iter().map(|url| format!("activation.database_url={url}")));
+        settings.extend_from_slice(more);
         Relay::start(&settings.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
@@ -166,12 +173,26 @@ impl Phone {
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
 
-    /// The PIN of the newest SMS to this number.
-    async fn pin(&self, number: &str) -> Result<Option<String>, reqwest::Error> {
-        let page = self.client.get(format!("http://{}/dev/outbox", self.address)).send().await?.text().await?;
-        let Some((_, message)) = page.split_once(number) else { return Ok(None) };
-        let (_, code) = message.split_once("@localhost #").unwrap();
-        Ok(Some(code[..8].to_owned()))
+    /// The PINs of all SMS to this number, the newest first.
+    async fn pins(&self, number: &str) -> Result<Vec<String>, reqwest::Error> {
+        let url = format!("http://{}/dev/outbox.json", self.address);
+        let outbox: Value = self.client.get(url).send().await?.json().await?;
+        let mine = outbox["messages"].as_array().unwrap().iter().filter(|message| message["to"] == number);
+        let code = |message: &Value| message["text"].as_str().unwrap().rsplit_once('#').unwrap().1[..8].to_owned();
+        Ok(mine.map(code).collect())
+    }
+
+    /// Asks for an SMS, and waits until it is there: it goes out after the answer.
+    async fn sms(&self, path: &str, number: &str) -> Result<(StatusCode, Value), reqwest::Error> {
+        let already = self.pins(number).await?.len();
+        let answer = self.ask(Method::POST, path, Some(json!({}))).await?;
+        // A process that was killed meanwhile has forgotten them all.
+        let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while answer.0 == 200 && self.pins(number).await?.len() <= already && tokio::time::Instant::now() < patience {
+            // Another process's outbox cannot be awaited.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        Ok(answer)
     }
 
     /// Takes the step that is due; the answer is the activation or a problem.
@@ -180,9 +201,9 @@ impl Phone {
         let put = async |step: &str, body: Value| self.ask(Method::PUT, &path(step), Some(body)).await;
         match view["due"].as_str().unwrap() {
             "user_id" => put("user-id", json!({"user_id": user})).await,
-            "temporary_pin" => match (view["has_pin"].as_bool().unwrap(), self.pin(number).await?) {
+            "temporary_pin" => match (view["has_pin"].as_bool().unwrap(), self.pins(number).await?.first()) {
                 (true, Some(pin)) => put("temporary-pin", json!({"pin": pin})).await,
-                _ => self.ask(Method::POST, &path("temporary-pin-sms"), Some(json!({}))).await,
+                _ => self.sms(&path("temporary-pin-sms"), number).await,
             },
             "personal_pin" => self.personal_pin(view, &path("personal-pin-request"), &path("personal-pin")).await,
             "biometrics" => put("biometrics", json!({"enabled": true})).await,

@@ -153,6 +153,7 @@ const PARTS: &[Part] = &[
             "aes_gcm",
             "arc_swap",
             "base64",
+            "futures_util",
             "hkdf",
             "hmac",
             "jsonwebtoken",

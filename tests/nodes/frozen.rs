@@ -29,12 +29,16 @@ const SHORT: Duration = Duration::from_secs(12);
 const LONG: Duration = Duration::from_mins(1);
 
 /// An old phone at a frozen node does not hear that its picture was scanned, and goes on to the next pictures until it
-/// finds out. Then it refuses the join: a relay that holds joins back looks the same. Nobody has got anything, both
-/// phones say so, and the people start over. Not once the old phone has heard of the join.
+/// finds out. Then it refuses the join: a relay that holds joins back looks the same. Or the frozen node, when it goes
+/// on, writes down a join that it had let in before, while the person has scanned again: two have scanned. Nobody has
+/// got anything, both phones say so, and the people start over. Not once the old phone has heard of the join.
 fn may_start_over(step: Step, time: Duration, problem: &str) -> bool {
     let is_unheard = matches!(step, Step::Opened | Step::Joined | Step::Hello) && time == LONG;
-    let refused = "(Ended(Closed(VerificationFailed)), Ended(Closed(VerificationFailed)))";
-    is_unheard && problem.starts_with(refused)
+    let refused = [
+        "(Ended(Closed(VerificationFailed)), Ended(Closed(VerificationFailed)))",
+        "(Ended(Closed(ScannedTwice)), Ended(Closed(ScannedTwice)))",
+    ];
+    is_unheard && refused.iter().any(|refused| problem.starts_with(refused))
 }
 
 /// Freezes the victim when the first of these handoffs has come so far.

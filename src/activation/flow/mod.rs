@@ -5,7 +5,7 @@
 //! and is answered like the first time. A refused step may have been counted, so that the state is stored in any case.
 
 mod step;
-mod stored;
+pub(super) mod stored;
 #[cfg(test)]
 mod tests;
 

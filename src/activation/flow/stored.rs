@@ -58,13 +58,16 @@ struct StoredPin {
     wrong_tries: u8,
 }
 
-pub(super) mod pin {
+pub(in crate::activation) mod pin {
     use serde::{Deserializer, Serializer, de};
 
     use super::{Deserialize as _, PinHash, SentPin, Serialize as _, StoredPin};
 
     #[expect(clippy::ref_option, reason = "serde passes the field")]
-    pub(in super::super) fn serialize<S: Serializer>(pin: &Option<SentPin>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::activation) fn serialize<S: Serializer>(
+        pin: &Option<SentPin>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let stored = pin.as_ref().map(|pin| StoredPin {
             hash: pin.hash.as_bytes().to_vec(),
             valid_until: pin.valid_until,
@@ -73,7 +76,7 @@ pub(super) mod pin {
         stored.serialize(serializer)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::activation) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<SentPin>, D::Error> {
         let Some(stored) = Option::<StoredPin>::deserialize(deserializer)? else { return Ok(None) };

@@ -1,6 +1,7 @@
 //! `/v1/activations`: from a new app to an active one, step by step. Every step may be repeated, and every answer says
 //! which step is due.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -17,7 +18,7 @@ use super::problem::{Kind, Problem, Problems};
 use super::{Http, answer};
 use crate::activation::flow::{Due, End};
 use crate::activation::ids::{ActivationId, UserId};
-use crate::activation::service::{NewApp, PinRequest, Start, View};
+use crate::activation::service::{NewApp, PinRequest, Service, Start, View};
 use crate::activation::sms::text::Language;
 use crate::activation::temporary_pin::TemporaryPin;
 
@@ -117,6 +118,13 @@ pub(super) struct SmsBody {
     app_hash: Option<String>,
 }
 
+impl SmsBody {
+    pub(super) fn request(&self) -> Result<PinRequest, Problem> {
+        let app_hash = self.app_hash.as_deref().map(str::parse).transpose().map_err(|_| Kind::UnknownAppHash)?;
+        Ok(PinRequest { language: Language::from_locale(self.language.as_deref().unwrap_or_default()), app_hash })
+    }
+}
+
 /// The temporary PIN as typed.
 #[derive(Deserialize, ToSchema, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
@@ -131,6 +139,12 @@ pub(super) struct PinBody {
 pub(super) struct PinMessage {
     /// The message.
     message: String,
+}
+
+impl PinBody {
+    pub(super) fn typed(&self) -> Result<TemporaryPin, Problem> {
+        self.pin.parse().map_err(|_| Kind::BadPin.into())
+    }
 }
 
 impl PinMessage {
@@ -190,7 +204,9 @@ fn start_of(body: &StartBody) -> Result<Start, Problem> {
         Problems))]
 pub(super) async fn start(device: Device, body: Json<StartBody>, http: Data<Http>) -> Result<HttpResponse, Problem> {
     let app = NewApp { name: name(&body.name)?, model: name(&body.model)? };
-    let view = http.service.start(&device.0, &start_of(&body)?, &app).await?;
+    let start = start_of(&body)?;
+    let work = move |service: Arc<Service>, caller| async move { service.start(&caller, &start, &app).await };
+    let view = http.run(device, work).await?;
     let mut response = HttpResponse::Created();
     response.insert_header((CACHE_CONTROL, "no-store"));
     response.insert_header((LOCATION, format!("/v1/activations/{}", view.id)));
@@ -205,7 +221,8 @@ pub(super) async fn start(device: Device, body: Json<StartBody>, http: Data<Http
         (status = 200, description = "How far it is", body = ViewBody),
         Problems))]
 pub(super) async fn look(device: Device, path: Path<String>, http: Data<Http>) -> Result<HttpResponse, Problem> {
-    let view = http.service.look(&device.0, activation_id(&path)?).await?;
+    let id = activation_id(&path)?;
+    let view = http.run(device, move |service, caller| async move { service.look(&caller, id).await }).await?;
     Ok(answer(&ViewBody::from(&view)))
 }
 
@@ -217,7 +234,8 @@ pub(super) async fn look(device: Device, path: Path<String>, http: Data<Http>) -
         (status = 204, description = "It is over"),
         Problems))]
 pub(super) async fn cancel(device: Device, path: Path<String>, http: Data<Http>) -> Result<HttpResponse, Problem> {
-    http.service.cancel(&device.0, activation_id(&path)?).await?;
+    let id = activation_id(&path)?;
+    http.run(device, move |service, caller| async move { service.cancel(&caller, id).await }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -234,7 +252,8 @@ pub(super) async fn user_id(
 ) -> Result<HttpResponse, Problem> {
     let id = activation_id(&path)?;
     let typed: UserId = body.user_id.parse().map_err(|_| Kind::BadBody)?;
-    let view = http.service.user_id(&device.0, id, &typed).await?;
+    let view =
+        http.run(device, move |service, caller| async move { service.user_id(&caller, id, &typed).await }).await?;
     Ok(answer(&ViewBody::from(&view)))
 }
 
@@ -249,10 +268,9 @@ pub(super) async fn send_pin(
     body: Json<SmsBody>,
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
-    let id = activation_id(&path)?;
-    let app_hash = body.app_hash.as_deref().map(str::parse).transpose().map_err(|_| Kind::UnknownAppHash)?;
-    let language = Language::from_locale(body.language.as_deref().unwrap_or_default());
-    let view = http.service.send_pin(&device.0, id, &PinRequest { language, app_hash }).await?;
+    let (id, request) = (activation_id(&path)?, body.request()?);
+    let view =
+        http.run(device, move |service, caller| async move { service.send_pin(&caller, id, &request).await }).await?;
     Ok(answer(&ViewBody::from(&view)))
 }
 
@@ -268,8 +286,10 @@ pub(super) async fn temporary_pin(
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
     let id = activation_id(&path)?;
-    let typed: TemporaryPin = body.pin.parse().map_err(|_| Kind::BadPin)?;
-    let view = http.service.temporary_pin(&device.0, id, &typed).await?;
+    let typed = body.typed()?;
+    let view = http
+        .run(device, move |service, caller| async move { service.temporary_pin(&caller, id, &typed).await })
+        .await?;
     Ok(answer(&ViewBody::from(&view)))
 }
 
@@ -285,7 +305,10 @@ pub(super) async fn personal_pin_request(
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
     let id = activation_id(&path)?;
-    let message = http.service.personal_pin_request(&device.0, id, &body.bytes()?).await?;
+    let request = body.bytes()?;
+    let work =
+        move |service: Arc<Service>, caller| async move { service.personal_pin_request(&caller, id, &request).await };
+    let message = http.run(device, work).await?;
     Ok(answer(&PinMessage::new(&message)))
 }
 
@@ -301,7 +324,10 @@ pub(super) async fn personal_pin(
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
     let id = activation_id(&path)?;
-    let view = http.service.personal_pin(&device.0, id, &body.bytes()?).await?;
+    let upload = body.bytes()?;
+    let view = http
+        .run(device, move |service, caller| async move { service.personal_pin(&caller, id, &upload).await })
+        .await?;
     Ok(answer(&ViewBody::from(&view)))
 }
 
@@ -317,7 +343,9 @@ pub(super) async fn biometrics(
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
     let id = activation_id(&path)?;
-    let view = http.service.biometrics(&device.0, id, body.enabled).await?;
+    let wanted = body.enabled;
+    let view =
+        http.run(device, move |service, caller| async move { service.biometrics(&caller, id, wanted).await }).await?;
     Ok(answer(&ViewBody::from(&view)))
 }
 
@@ -333,10 +361,13 @@ pub(super) async fn notifications(
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
     let id = activation_id(&path)?;
-    let token = body.push_token.as_deref();
-    if token.is_some_and(|token| token.is_empty() || token.len() > MOST_PUSH_TOKEN) {
+    let token = body.push_token.clone().map(Zeroizing::new);
+    if token.as_ref().is_some_and(|token| token.is_empty() || token.len() > MOST_PUSH_TOKEN) {
         return Err(Kind::BadBody.into());
     }
-    let view = http.service.notifications(&device.0, id, token).await?;
+    let work = move |service: Arc<Service>, caller| async move {
+        service.notifications(&caller, id, token.as_ref().map(|token| token.as_str())).await
+    };
+    let view = http.run(device, work).await?;
     Ok(answer(&ViewBody::from(&view)))
 }

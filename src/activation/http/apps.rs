@@ -1,5 +1,6 @@
 //! `/v1/apps`: what an active app sees and may do to the apps of its user.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::HttpResponse;
@@ -7,13 +8,13 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::activations::{PinMessage, name};
+use super::activations::{PinBody, PinMessage, SmsBody, name};
 use super::caller::Device;
 use super::problem::{Kind, Problem, Problems};
 use super::{Http, answer};
 use crate::activation::flow::Due;
 use crate::activation::ids::AppId;
-use crate::activation::service::{AppView, PendingView};
+use crate::activation::service::{AppView, PendingView, Service};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -21,7 +22,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .route("/{app}", web::patch().to(rename))
         .route("/{app}", web::delete().to(delete))
         .route("/{app}/unlock", web::post().to(begin_unlock))
-        .route("/{app}/unlock", web::put().to(finish_unlock));
+        .route("/{app}/unlock", web::put().to(finish_unlock))
+        .route("/{app}/temporary-pin-sms", web::post().to(send_reset_pin))
+        .route("/{app}/temporary-pin", web::put().to(prove_reset_pin))
+        .route("/{app}/personal-pin-request", web::post().to(new_pin_request))
+        .route("/{app}/personal-pin", web::put().to(replace_pin));
 }
 
 /// An active app.
@@ -84,7 +89,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn since_epoch(time: SystemTime) -> u64 {
+pub(super) fn since_epoch(time: SystemTime) -> u64 {
     millis(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
@@ -115,7 +120,7 @@ impl From<&PendingView> for PendingBody {
     }
 }
 
-fn app_id(path: &Path<String>) -> Result<AppId, Problem> {
+pub(super) fn app_id(path: &Path<String>) -> Result<AppId, Problem> {
     path.parse().map_err(|_| Kind::UnknownApp.into())
 }
 
@@ -124,7 +129,7 @@ fn app_id(path: &Path<String>) -> Result<AppId, Problem> {
     params(("DPoP" = String, Header, description = "The proof of an active app's device key (RFC 9449)")),
     responses((status = 200, description = "The user's apps", body = MineBody), Problems))]
 pub(super) async fn list(device: Device, http: Data<Http>) -> Result<HttpResponse, Problem> {
-    let mine = http.service.apps(&device.0).await?;
+    let mine = http.run(device, |service, caller| async move { service.apps(&caller).await }).await?;
     let apps = mine.apps.iter().map(AppBody::from).collect();
     Ok(answer(&MineBody { apps, pending: mine.pending.iter().map(PendingBody::from).collect() }))
 }
@@ -140,7 +145,8 @@ pub(super) async fn rename(
     body: Json<NameBody>,
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
-    http.service.rename_app(&device.0, app_id(&path)?, name(&body.name)?).await?;
+    let (id, name) = (app_id(&path)?, name(&body.name)?);
+    http.run(device, move |service, caller| async move { service.rename_app(&caller, id, name).await }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -150,7 +156,8 @@ pub(super) async fn rename(
            ("DPoP" = String, Header, description = "The proof of an active app's device key (RFC 9449)")),
     responses((status = 204, description = "It is deleted"), Problems))]
 pub(super) async fn delete(device: Device, path: Path<String>, http: Data<Http>) -> Result<HttpResponse, Problem> {
-    http.service.delete_app(&device.0, app_id(&path)?).await?;
+    let id = app_id(&path)?;
+    http.run(device, move |service, caller| async move { service.delete_app(&caller, id).await }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -173,7 +180,9 @@ pub(super) async fn begin_unlock(
     body: Json<PinMessage>,
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
-    let ke2 = http.service.begin_unlock(&device.0, app_id(&path)?, &body.bytes()?).await?;
+    let (id, ke1) = (app_id(&path)?, body.bytes()?);
+    let ke2 =
+        http.run(device, move |service, caller| async move { service.begin_unlock(&caller, id, &ke1).await }).await?;
     Ok(answer(&PinMessage::new(&ke2)))
 }
 
@@ -188,6 +197,74 @@ pub(super) async fn finish_unlock(
     body: Json<PinMessage>,
     http: Data<Http>,
 ) -> Result<HttpResponse, Problem> {
-    let must_renew = http.service.finish_unlock(&device.0, app_id(&path)?, &body.bytes()?).await?;
+    let (id, ke3) = (app_id(&path)?, body.bytes()?);
+    let work = move |service: Arc<Service>, caller| async move { service.finish_unlock(&caller, id, &ke3).await };
+    let must_renew = http.run(device, work).await?;
     Ok(answer(&UnlockedBody { must_renew }))
+}
+
+/// Sends a temporary PIN in place of a forgotten personal one.
+#[utoipa::path(post, path = "/v1/apps/{app}/temporary-pin-sms", request_body = SmsBody,
+    params(("app" = String, Path, description = "The app's id"),
+           ("DPoP" = String, Header, description = "The proof of this app's device key (RFC 9449)")),
+    responses((status = 204, description = "The SMS goes out"), Problems))]
+pub(super) async fn send_reset_pin(
+    device: Device,
+    path: Path<String>,
+    body: Json<SmsBody>,
+    http: Data<Http>,
+) -> Result<HttpResponse, Problem> {
+    let (id, request) = (app_id(&path)?, body.request()?);
+    let work = move |service: Arc<Service>, caller| async move { service.send_reset_pin(&caller, id, &request).await };
+    http.run(device, work).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The person typed that temporary PIN: for five minutes the personal one may be replaced.
+#[utoipa::path(put, path = "/v1/apps/{app}/temporary-pin", request_body = PinBody,
+    params(("app" = String, Path, description = "The app's id"),
+           ("DPoP" = String, Header, description = "The proof of this app's device key (RFC 9449)")),
+    responses((status = 204, description = "It is the one"), Problems))]
+pub(super) async fn prove_reset_pin(
+    device: Device,
+    path: Path<String>,
+    body: Json<PinBody>,
+    http: Data<Http>,
+) -> Result<HttpResponse, Problem> {
+    let (id, typed) = (app_id(&path)?, body.typed()?);
+    let work = move |service: Arc<Service>, caller| async move { service.prove_reset_pin(&caller, id, &typed).await };
+    http.run(device, work).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Answers OPAQUE's registration request for another personal PIN, within five minutes after the app was opened.
+#[utoipa::path(post, path = "/v1/apps/{app}/personal-pin-request", request_body = PinMessage,
+    params(("app" = String, Path, description = "The app's id"),
+           ("DPoP" = String, Header, description = "The proof of this app's device key (RFC 9449)")),
+    responses((status = 200, description = "The registration response", body = PinMessage), Problems))]
+pub(super) async fn new_pin_request(
+    device: Device,
+    path: Path<String>,
+    body: Json<PinMessage>,
+    http: Data<Http>,
+) -> Result<HttpResponse, Problem> {
+    let (id, request) = (app_id(&path)?, body.bytes()?);
+    let work = move |service: Arc<Service>, caller| async move { service.new_pin_request(&caller, id, &request).await };
+    Ok(answer(&PinMessage::new(&http.run(device, work).await?)))
+}
+
+/// Takes OPAQUE's registration upload: from now on the new personal PIN opens the app, and the old one does not.
+#[utoipa::path(put, path = "/v1/apps/{app}/personal-pin", request_body = PinMessage,
+    params(("app" = String, Path, description = "The app's id"),
+           ("DPoP" = String, Header, description = "The proof of this app's device key (RFC 9449)")),
+    responses((status = 204, description = "The PIN is replaced"), Problems))]
+pub(super) async fn replace_pin(
+    device: Device,
+    path: Path<String>,
+    body: Json<PinMessage>,
+    http: Data<Http>,
+) -> Result<HttpResponse, Problem> {
+    let (id, upload) = (app_id(&path)?, body.bytes()?);
+    http.run(device, move |service, caller| async move { service.replace_pin(&caller, id, &upload).await }).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

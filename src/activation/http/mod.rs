@@ -8,11 +8,14 @@ mod activations;
 mod admin;
 mod apps;
 mod caller;
+mod events;
 pub mod problem;
+mod reports;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use actix_web::web::{self, JsonConfig, PathConfig, ServiceConfig};
@@ -22,8 +25,10 @@ use url::Url;
 use utoipa::OpenApi;
 use zeroize::Zeroizing;
 
+use self::caller::Device;
 use self::problem::{Kind, Problem};
-use super::service::Service;
+use super::service::{Caller, Service, ServiceError};
+use super::sms::delivery::Scheme;
 use super::sms::outbox::Outbox;
 
 /// Largest body in bytes: four times what the longest tokens make.
@@ -45,6 +50,11 @@ pub struct Http {
     pub client_address: ClientAddress,
     /// How devices see this service, if that is known; else the `Host` header counts.
     pub public_url: Option<Url>,
+    /// The threads that the service's work is done on: signatures and the protocol of the PIN cost too much for the
+    /// thread on which the relay forwards frames.
+    pub threads: tokio::runtime::Handle,
+    /// How each gateway, in the order of preference, signs its delivery reports, if it sends any.
+    pub reports: Vec<Option<Scheme>>,
     /// The development outbox, if SMS go there.
     pub outbox: Option<Arc<Outbox>>,
 }
@@ -52,6 +62,36 @@ pub struct Http {
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+impl Http {
+    /// Checks the device's proof and does the work, on the activation's own threads. It is done even if nobody waits any
+    /// more.
+    async fn run<T, Work, End>(&self, device: Device, work: Work) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Work: FnOnce(Arc<Service>, Caller) -> End + Send + 'static,
+        End: Future<Output = Result<T, ServiceError>> + Send + 'static,
+    {
+        self.run_for_anyone(move |service| async move {
+            let caller = device.check()?;
+            work(service, caller).await
+        })
+        .await
+    }
+
+    /// Does the work on the activation's own threads.
+    async fn run_for_anyone<T, Work, End>(&self, work: Work) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Work: FnOnce(Arc<Service>) -> End,
+        End: Future<Output = Result<T, ServiceError>> + Send + 'static,
+    {
+        match self.threads.spawn(work(Arc::clone(&self.service))).await {
+            Ok(end) => Ok(end?),
+            Err(_) => Err(Kind::InternalError.into()),
+        }
     }
 }
 
@@ -76,7 +116,14 @@ impl fmt::Debug for Http {
         apps::delete,
         apps::begin_unlock,
         apps::finish_unlock,
+        apps::send_reset_pin,
+        apps::prove_reset_pin,
+        apps::new_pin_request,
+        apps::replace_pin,
+        events::stream,
         admin::put_users,
+        admin::look,
+        admin::audit,
         admin::erase_user,
     ),
     components(schemas(problem::Body))
@@ -91,11 +138,13 @@ pub fn routes(http: &web::Data<Http>) -> impl FnOnce(&mut ServiceConfig) + use<>
         config
             .app_data(http)
             .service(guarded("/v1/activations", MOST_BODY_BYTES).configure(activations::routes))
-            .service(guarded("/v1/apps", MOST_BODY_BYTES).configure(apps::routes))
+            .service(guarded("/v1/apps", MOST_BODY_BYTES).configure(events::routes).configure(apps::routes))
+            .service(guarded("/v1/sms/reports", MOST_BODY_BYTES).configure(reports::routes))
             .service(guarded("/v1/admin", MOST_ADMIN_BYTES).configure(admin::routes));
         config.route("/v1/openapi.json", web::get().to(openapi));
         if has_outbox {
             config.route("/dev/outbox", web::get().to(outbox));
+            config.route("/dev/outbox.json", web::get().to(outbox_json));
         }
     }
 }
@@ -114,14 +163,30 @@ fn answer(value: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(value)
 }
 
-/// What would have been sent; for a developer at this machine, never through a proxy.
-async fn outbox(request: HttpRequest, http: web::Data<Http>) -> Result<HttpResponse, Problem> {
+/// The outbox; for a developer at this machine, never through a proxy.
+fn near_outbox<'a>(request: &HttpRequest, http: &'a Http) -> Result<&'a Outbox, Problem> {
     let is_near = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     let is_forwarded = ["forwarded", "x-forwarded-for"].iter().any(|name| request.headers().contains_key(*name));
-    let outbox = http.outbox.as_ref().filter(|_| is_near && !is_forwarded).ok_or(Kind::NotFound)?;
+    Ok(http.outbox.as_ref().filter(|_| is_near && !is_forwarded).ok_or(Kind::NotFound)?)
+}
+
+/// What would have been sent, for a program.
+async fn outbox_json(request: HttpRequest, http: web::Data<Http>) -> Result<HttpResponse, Problem> {
+    Ok(answer(&near_outbox(&request, &http)?.listing(now())))
+}
+
+/// What would have been sent.
+async fn outbox(request: HttpRequest, http: web::Data<Http>) -> Result<HttpResponse, Problem> {
+    let outbox = near_outbox(&request, &http)?;
     let mut response = HttpResponse::Ok();
     response.insert_header((CACHE_CONTROL, "no-store")).insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'"));
     Ok(response.content_type("text/html; charset=utf-8").body(outbox.page()))
+}
+
+/// The time as the handlers see it.
+#[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// The description of these paths.

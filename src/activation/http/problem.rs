@@ -28,6 +28,9 @@ const TYPE_PREFIX: &str = "urn:handoff-relay:problem:";
 /// When a database that does not answer is asked again.
 const REGISTRY_RETRY: Duration = Duration::from_secs(2);
 
+/// When an app asks again for a stream of events that there is no room for.
+const STREAM_RETRY: Duration = Duration::from_secs(30);
+
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident = $status:ident, $code:literal, $title:literal, $detail:literal;)*) => {
         /// What went wrong.
@@ -80,6 +83,12 @@ problems! {
     /// An Android app that is not ours.
     UnknownAppHash = BAD_REQUEST, "unknown-app-hash", "Unknown app hash",
         "The SMS is written for the configured apps only. Ask without an app hash.";
+    /// A delivery report that is none.
+    BadReport = BAD_REQUEST, "bad-report", "Bad delivery report",
+        "The report is signed, and names no message or no status; or it is too long.";
+    /// A delivery report of somebody else.
+    ReportForged = UNAUTHORIZED, "report-forged", "Delivery report without a valid signature",
+        "A delivery report counts only with its gateway's signature.";
     /// No proof.
     ProofMissing = UNAUTHORIZED, "proof-missing", "Proof of the device key missing",
         "Every request carries a DPoP header (RFC 9449), signed with the device's key with ES256.";
@@ -128,6 +137,9 @@ problems! {
     /// The personal PIN was wrong.
     PinNotProven = FORBIDDEN, "wrong-personal-pin", "Personal PIN not proven",
         "The PIN was wrong, or proving it took longer than 30 s. Begin again.";
+    /// The personal PIN may not be replaced now.
+    NotUnlocked = FORBIDDEN, "unlock-needed", "The app was not opened",
+        "Open the app with its PIN, or prove a temporary PIN, and replace the PIN within five minutes.";
     /// Too many wrong personal PINs.
     AppLocked = FORBIDDEN, "app-locked", "App locked",
         "Too many wrong PINs: this app must be activated again. The user's other apps are not affected.";
@@ -168,6 +180,9 @@ problems! {
     TooManySms = TOO_MANY_REQUESTS, "too-many-sms", "Too many SMS", "Try again after the time given.";
     /// Too many SMS in all.
     SmsOverloaded = SERVICE_UNAVAILABLE, "sms-overloaded", "Too many SMS in all", "Try again after the time given.";
+    /// Too many open streams.
+    TooManyStreams = SERVICE_UNAVAILABLE, "too-many-streams", "Too many streams of events",
+        "This node has as many open as it may. Try again after the time given; events wait for a day.";
     /// The database does not answer.
     RegistryUnavailable = SERVICE_UNAVAILABLE, "registry-unavailable", "The registry does not answer",
         "Nothing has happened, or nobody knows: repeat the request after the time given.";
@@ -317,6 +332,8 @@ impl From<ServiceError> for Problem {
                 Self { retry_after: refused.retry_after(), ..kind.into() }
             }
             ServiceError::SmsBusy => Self { retry_after: Some(REGISTRY_RETRY), ..Kind::SmsOverloaded.into() },
+            ServiceError::TooManyStreams => Self { retry_after: Some(STREAM_RETRY), ..Kind::TooManyStreams.into() },
+            ServiceError::NotUnlocked => Kind::NotUnlocked.into(),
             ServiceError::UnknownAppHash => Kind::UnknownAppHash.into(),
             ServiceError::BadPinMessage => Kind::BadPinMessage.into(),
             ServiceError::PinNotProven => Kind::PinNotProven.into(),
@@ -359,7 +376,9 @@ impl ResponseError for Problem {
         }
         if self.kind.status() == StatusCode::UNAUTHORIZED {
             // RFC 9110 section 15.5.2: a 401 names the scheme.
-            let scheme = if self.kind == Kind::AdminTokenWrong { "Bearer" } else { "DPoP algs=\"ES256\"" };
+            let of_others = [(Kind::AdminTokenWrong, "Bearer"), (Kind::ReportForged, "Signature")];
+            let scheme = of_others.iter().find(|(kind, _)| *kind == self.kind);
+            let scheme = scheme.map_or("DPoP algs=\"ES256\"", |(_, scheme)| scheme);
             response.insert_header((WWW_AUTHENTICATE, scheme));
         }
         response.body(serde_json::to_string(&self.body()).unwrap_or_default())

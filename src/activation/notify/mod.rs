@@ -9,25 +9,22 @@
 //!
 //! `app` is the app to be told. There is nothing personal in it: no user ID, no name, no number, no device; the app asks
 //! for the rest itself, over its own connection. Answer 2xx within five seconds; 4xx but 408 and 429 ends the attempts;
-//! everything else is tried again, six times within about ten minutes. The same event may come twice, with the same
-//! `webhook-id`.
+//! everything else is tried again, for a day. The same event may come twice, with the same `webhook-id`.
 //!
-//! Not durable: what was not delivered when the process dies is lost, and so is what does not fit the queue. Apps
-//! therefore also ask for their events when they are opened.
+//! One attempt only. Events wait in the registry, written in the transaction of what happened; when they are tried, and
+//! again, is the service's. Apps hear the same events over an open connection, and find what happened in their list.
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use metrics::counter;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 use url::Url;
 use zeroize::Zeroizing;
@@ -35,7 +32,6 @@ use zeroize::Zeroizing;
 use super::https::{self, BadAddress};
 use super::ids::AppId;
 use super::signature::{SigningKey, seconds};
-use super::sms::gateway::IdempotencyKey;
 use crate::telemetry;
 
 /// What happened.
@@ -48,15 +44,50 @@ pub enum EventKind {
     AppDeleted,
     /// A copy was asked for and waits; it can be cancelled.
     CopyWaiting,
+    /// The personal PIN of another app of the same person was replaced.
+    PinReplaced,
+    /// This app was deleted, by another one. Only for its open connection.
+    ThisAppDeleted,
     /// The PIN of another app of the same person was wrong too often.
     TooManyTries,
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::AppActivated,
+        Self::AppDeleted,
+        Self::CopyWaiting,
+        Self::PinReplaced,
+        Self::ThisAppDeleted,
+        Self::TooManyTries,
+    ];
+
+    /// The name in JSON, and in the registry.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AppActivated => "app_activated",
+            Self::AppDeleted => "app_deleted",
+            Self::CopyWaiting => "copy_waiting",
+            Self::PinReplaced => "pin_replaced",
+            Self::ThisAppDeleted => "this_app_deleted",
+            Self::TooManyTries => "too_many_tries",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 /// An event for one app.
 #[derive(Clone)]
 pub struct Event {
     /// The same for every attempt: `webhook-id`.
-    pub id: IdempotencyKey,
+    pub id: String,
     /// What happened.
     pub kind: EventKind,
     /// The app to be told.
@@ -82,48 +113,38 @@ pub struct NotifySettings {
     pub key: SigningKey,
     /// When an attempt that has no answer is given up.
     pub timeout: Duration,
-    /// The pauses between attempts, one less than there are attempts.
-    pub pauses: Vec<Duration>,
-    /// Attempts at the same time.
-    pub at_once: u32,
-    /// Events that are under way or wait for their next attempt; beyond, new ones are dropped.
-    pub under_way: u32,
 }
 
 impl NotifySettings {
     /// With the usual times and bounds.
     #[must_use]
     pub fn new(address: String, key: SigningKey) -> Self {
-        let pauses = [1, 5, 30, 120, 420].map(Duration::from_secs).to_vec();
-        Self { address, key, timeout: Duration::from_secs(5), pauses, at_once: 16, under_way: 10_000 }
+        Self { address, key, timeout: Duration::from_secs(5) }
     }
 }
 
-/// How telling one app ended.
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// The push service has it.
     Delivered,
     /// The push service does not want it.
     Refused,
-    /// It failed every time.
-    GivenUp,
+    /// Another attempt may succeed.
+    Failed,
 }
 
 impl Told {
-    fn label(self) -> &'static str {
+    /// For metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
             Self::Refused => "refused",
-            Self::GivenUp => "given_up",
+            Self::Failed => "failed",
         }
     }
 }
-
-/// Too many events are under way, or the notifier is shutting down; this one is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many notifications are under way")]
-pub struct QueueFull;
 
 /// Sends events to the webhook.
 pub struct Notifier {
@@ -131,8 +152,6 @@ pub struct Notifier {
     address: Url,
     settings: NotifySettings,
     clock: fn() -> SystemTime,
-    at_once: Semaphore,
-    under_way: Arc<Semaphore>,
 }
 
 impl Notifier {
@@ -146,78 +165,43 @@ impl Notifier {
         clock: fn() -> SystemTime,
     ) -> Result<Self, BadAddress> {
         let address = https::secure(&settings.address)?;
-        let permits = |count: u32| usize::try_from(count).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let (at_once, under_way) = (Semaphore::new(permits(settings.at_once)), permits(settings.under_way));
-        Ok(Self { client, address, settings, clock, at_once, under_way: Arc::new(Semaphore::new(under_way)) })
+        Ok(Self { client, address, settings, clock })
     }
 
-    /// Tells in the background and returns at once. `done` hears how it ended.
-    ///
-    /// # Errors
-    /// [`QueueFull`] if too many are under way; then `done` is not called.
-    pub fn dispatch(self: &Arc<Self>, event: Event, done: impl FnOnce(Told) + Send + 'static) -> Result<(), QueueFull> {
-        let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
-            counter!(telemetry::NOTIFICATIONS, "outcome" => "queue_full").increment(1);
-            return Err(QueueFull);
-        };
-        let notifier = Arc::clone(self);
-        tokio::spawn(async move {
-            done(notifier.tell(&event).await);
-            drop(permit);
-        });
-        Ok(())
+    /// The longest time that an attempt takes.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
     }
 
-    /// Takes no more, and waits for what is under way, as long as the caller has patience: dropping the future leaves
-    /// the rest to its fate.
-    pub async fn drain(&self) {
-        // With all permits here, no task holds one. It fails only when drained already.
-        if let Ok(all) = self.under_way.acquire_many(self.settings.under_way).await {
-            all.forget();
-        }
-        self.under_way.close();
-    }
-
-    /// Tells, and waits for the end: up to all pauses and timeouts.
+    /// Tries once to tell an app.
     pub async fn tell(&self, event: &Event) -> Told {
-        let told = self.attempts(event).await;
+        let told = self.attempt(event).await.unwrap_or(Told::Failed);
         counter!(telemetry::NOTIFICATIONS, "outcome" => told.label()).increment(1);
         match told {
             Told::Delivered => info!(event = "notification.delivered", kind = ?event.kind, "an app was notified"),
-            Told::Refused | Told::GivenUp => {
-                warn!(event = "notification.lost", kind = ?event.kind, outcome = told.label(), "an app was not notified");
+            Told::Refused => {
+                warn!(event = "notification.refused", kind = ?event.kind, "the push service refused a notification");
+            }
+            Told::Failed => {
+                warn!(event = "notification.failed", kind = ?event.kind, "an app was not notified; it is tried again");
             }
         }
         told
     }
 
-    async fn attempts(&self, event: &Event) -> Told {
-        for attempt in 0_u32.. {
-            match self.attempt(event).await {
-                Some(told) => return told,
-                None => match usize::try_from(attempt).ok().and_then(|at| self.settings.pauses.get(at)) {
-                    // Between three quarters and all of it, so that what failed together does not come back together.
-                    Some(pause) => sleep(pause.mul_f64(1.0 - event.id.spread(attempt) / 4.0)).await,
-                    None => break,
-                },
-            }
-        }
-        Told::GivenUp
-    }
-
-    /// One attempt; `None` if another one may succeed.
+    /// `None` without an answer.
     async fn attempt(&self, event: &Event) -> Option<Told> {
-        let _permit = self.at_once.acquire().await.ok()?;
         let body = Body { kind: event.kind, app: event.app, push_token: &event.push_token };
         let body = serde_json::to_vec(&body).ok()?;
-        let (id, now) = (event.id.to_string(), (self.clock)());
+        let now = (self.clock)();
         let request = self
             .client
             .post(self.address.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header("webhook-timestamp", seconds(now).to_string())
-            .header("webhook-signature", self.settings.key.sign(&id, now, &body))
-            .header("webhook-id", id)
+            .header("webhook-signature", self.settings.key.sign(&event.id, now, &body))
+            .header("webhook-id", &event.id)
             .body(body);
         let answer = timeout(self.settings.timeout, request.send()).await.ok()?.ok()?;
         match answer.status() {

@@ -39,6 +39,8 @@ whats! {
     UserCreated = "user_created";
     /// A user's name or number was changed.
     UserChanged = "user_changed";
+    /// A user's number was changed; perhaps the name, too.
+    NumberChanged = "number_changed";
     /// A user was erased.
     UserErased = "user_erased";
     /// An activation began.
@@ -57,6 +59,8 @@ whats! {
     PinWrong = "pin_wrong";
     /// A personal PIN was registered.
     PersonalPinSet = "personal_pin_set";
+    /// The personal PIN of an active app was replaced.
+    PersonalPinReplaced = "personal_pin_replaced";
     /// Biometrics were chosen or declined.
     BiometricsChosen = "biometrics_chosen";
     /// An app is active.
@@ -120,6 +124,8 @@ impl fmt::Display for Subject {
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// Its number; later entries have higher ones.
+    pub number: i64,
     /// When.
     pub at: SystemTime,
     /// What: a [`What`]'s text.
@@ -155,17 +161,20 @@ impl Tx {
         Ok(())
     }
 
-    /// A user's entries, the oldest first.
+    /// A user's entries with higher numbers than `after`, the oldest first, at most `most` of them.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub async fn audit_of(&mut self, user: UserKey) -> Result<Vec<Entry>, RegistryError> {
+    pub async fn audit_of(&mut self, user: UserKey, after: i64, most: u32) -> Result<Vec<Entry>, RegistryError> {
         let query = sqlx::query(
-            "SELECT at, what, actor, user_key, subject, network FROM audit WHERE user_key = $1 ORDER BY entry",
+            "SELECT entry, at, what, actor, user_key, subject, network FROM audit \
+             WHERE user_key = $1 AND entry > $2 ORDER BY entry LIMIT $3",
         );
-        let rows = query.bind(user.to_string()).fetch_all(&mut *self.inner).await?;
+        let query = query.bind(user.to_string()).bind(after).bind(i64::from(most));
+        let rows = query.fetch_all(&mut *self.inner).await?;
         let entry = |row: &sqlx::any::AnyRow| {
             Ok(Entry {
+                number: row.try_get("entry")?,
                 at: from_millis(row.try_get("at")?),
                 what: row.try_get("what")?,
                 actor: row.try_get("actor")?,

@@ -7,6 +7,7 @@
 mod activations;
 mod apps;
 mod audit;
+mod events;
 mod schema;
 pub mod seal;
 mod sends;
@@ -25,8 +26,9 @@ use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 pub use activations::ActivationRow;
 pub use apps::{App, AppState};
 pub use audit::{Actor, Entry, Subject, What};
+pub use events::{MOST_EVENTS, StoredEvent};
 pub use seal::{DoesNotOpen, Sealer, Tag};
-pub use sends::SendCounts;
+pub use sends::{Send, SendCounts, SendId};
 pub use users::{Imported, User};
 
 /// How long a step waits for a connection, or for a locked database file, before it is refused.
@@ -174,7 +176,7 @@ impl Registry {
             Kind::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
             Kind::Postgres => self.pool.begin().await?,
         };
-        Ok(Tx { inner, sealer: Arc::clone(&self.sealer) })
+        Ok(Tx { inner, kind: self.kind, sealer: Arc::clone(&self.sealer) })
     }
 
     /// What seals its contents.
@@ -193,6 +195,7 @@ impl Registry {
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Any>,
+    kind: Kind,
     sealer: Arc<Sealer>,
 }
 

@@ -80,6 +80,26 @@ CREATE TABLE audit (
 CREATE INDEX audit_of_user ON audit (user_key, entry);
 ";
 
+/// What became of each SMS, and events that wait for the apps that they are for.
+const EVENTS: &str = "
+ALTER TABLE sends ADD COLUMN status TEXT NOT NULL DEFAULT 'under_way';
+ALTER TABLE sends ADD COLUMN message_tag {BYTES};
+CREATE INDEX sends_by_message ON sends (message_tag);
+CREATE TABLE events (
+    seq {SERIAL},
+    event_id TEXT NOT NULL UNIQUE,
+    app_id TEXT NOT NULL REFERENCES apps (app_id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
+    attempts BIGINT NOT NULL,
+    next_attempt BIGINT
+);
+CREATE INDEX events_of_app ON events (app_id, seq);
+CREATE INDEX events_by_age ON events (created);
+CREATE INDEX events_due ON events (next_attempt);
+";
+
 /// The audit trail only grows: the database itself refuses everything else.
 const APPEND_ONLY_SQLITE: &str = "
 CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit trail only grows'); END;
@@ -101,10 +121,12 @@ pub(super) fn migrator(kind: Kind) -> Migrator {
         Kind::Sqlite => ("BLOB", "INTEGER PRIMARY KEY AUTOINCREMENT", APPEND_ONLY_SQLITE),
         Kind::Postgres => ("BYTEA", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", APPEND_ONLY_POSTGRES),
     };
-    let tables = TABLES.replace("{BYTES}", bytes).replace("{SERIAL}", serial);
+    let filled = |sql: &str| sql.replace("{BYTES}", bytes).replace("{SERIAL}", serial);
+    let (tables, events) = (filled(TABLES), filled(EVENTS));
     Migrator::with_migrations(vec![
         migration(1, "tables", AssertSqlSafe(tables).into_sql_str()),
         migration(2, "the audit trail only grows", append_only.into_sql_str()),
+        migration(3, "fate of SMS, and events", AssertSqlSafe(events).into_sql_str()),
     ])
 }
 

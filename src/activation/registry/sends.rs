@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use sqlx::Row as _;
 
-use super::{RegistryError, Tag, Tx};
+use super::{Kind, Registry, RegistryError, Tag, Tx};
 use crate::activation::flow::{from_millis, to_millis};
 use crate::activation::temporary_pin::send_rules::{Earlier, SendRules};
 
@@ -19,7 +19,86 @@ pub struct SendCounts {
     pub in_all: Earlier,
 }
 
+/// Names one send within the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendId(i64);
+
+/// A send, as the administration sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// When it was asked for.
+    pub at: SystemTime,
+    /// `under_way`, `accepted` by a gateway, `delivered`, or `failed`.
+    pub status: String,
+}
+
+/// Any number that nobody else takes a PostgreSQL lock with in this database.
+const SENDS_LOCK: i64 = 0x6861_6e64_6f66_6601;
+
+impl Registry {
+    /// Writes down what became of a send: `message` stands for the gateway's name of it.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn end_send(&self, send: SendId, status: &str, message: Option<Tag>) -> Result<(), RegistryError> {
+        let mut tx = self.begin().await?;
+        let query =
+            sqlx::query("UPDATE sends SET status = $2, message_tag = $3 WHERE send_id = $1 AND status = 'under_way'");
+        let query = query.bind(send.0).bind(status.to_owned()).bind(message.map(|tag| tag.to_vec()));
+        query.execute(&mut *tx.inner).await?;
+        tx.commit().await
+    }
+
+    /// Writes down what a gateway reports of a message. `delivered` and `failed` are the last word. Whether there is such
+    /// a message.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn report_send(&self, message: Tag, status: &str) -> Result<bool, RegistryError> {
+        let mut tx = self.begin().await?;
+        let query = sqlx::query(
+            "UPDATE sends SET status = CASE WHEN status IN ('delivered', 'failed') THEN status ELSE $2 END \
+             WHERE message_tag = $1",
+        );
+        let query = query.bind(message.to_vec()).bind(status.to_owned());
+        let found = query.execute(&mut *tx.inner).await?.rows_affected() > 0;
+        tx.commit().await?;
+        Ok(found)
+    }
+}
+
 impl Tx {
+    /// Until the end of the transaction nobody else counts or notes a send: otherwise requests at the same moment would
+    /// all find room for one more. Taken after every row that the transaction locks.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn lock_sends(&mut self) -> Result<(), RegistryError> {
+        match self.kind {
+            // Its transactions are one after the other anyway.
+            Kind::Sqlite => {}
+            Kind::Postgres => {
+                let lock = sqlx::query("SELECT 1 AS locked FROM pg_advisory_xact_lock($1)").bind(SENDS_LOCK);
+                lock.execute(&mut *self.inner).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last sends to a number, the newest first.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn sends_to(&mut self, number: Tag) -> Result<Vec<Send>, RegistryError> {
+        let query = sqlx::query(
+            "SELECT sent, status FROM sends WHERE number_tag = $1 ORDER BY sent DESC, send_id DESC LIMIT 20",
+        );
+        let rows = query.bind(number.to_vec()).fetch_all(&mut *self.inner).await?;
+        rows.iter()
+            .map(|row| Ok(Send { at: from_millis(row.try_get("sent")?), status: row.try_get("status")? }))
+            .collect()
+    }
+
     /// Counts earlier sends.
     ///
     /// # Errors
@@ -52,11 +131,11 @@ impl Tx {
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub async fn insert_send(&mut self, number: Tag, address: Tag, now: SystemTime) -> Result<(), RegistryError> {
-        let query = sqlx::query("INSERT INTO sends (sent, number_tag, address_tag) VALUES ($1, $2, $3)");
+    pub async fn insert_send(&mut self, number: Tag, address: Tag, now: SystemTime) -> Result<SendId, RegistryError> {
+        let query =
+            sqlx::query("INSERT INTO sends (sent, number_tag, address_tag) VALUES ($1, $2, $3) RETURNING send_id");
         let query = query.bind(to_millis(now)).bind(number.to_vec()).bind(address.to_vec());
-        query.execute(&mut *self.inner).await?;
-        Ok(())
+        Ok(SendId(query.fetch_one(&mut *self.inner).await?.try_get("send_id")?))
     }
 }
 

@@ -172,7 +172,7 @@ async fn a_changed_number_is_noted_with_its_time(place: Place) {
     assert_eq!(tx.put_user(key(), (&id, "Maria Hansen", &old), later).await.unwrap(), Imported::Same(user));
     assert_eq!(tx.put_user(key(), (&id, "Maria Holm", &old), later).await.unwrap(), Imported::Changed(user));
     assert_eq!(tx.lock_user(user).await.unwrap().unwrap().number_changed, None);
-    assert_eq!(tx.put_user(key(), (&id, "Maria Holm", &new), later).await.unwrap(), Imported::Changed(user));
+    assert_eq!(tx.put_user(key(), (&id, "Maria Holm", &new), later).await.unwrap(), Imported::NumberChanged(user));
     let found = tx.lock_user(user).await.unwrap().unwrap();
     assert_eq!((found.name.as_str(), found.phone, found.number_changed), ("Maria Holm", new, Some(later)));
 }
@@ -317,7 +317,7 @@ async fn the_audit_trail_only_grows(place: Place) {
         assert!(sqlx::query(statement).execute(&mut *tx.inner).await.is_err(), "{statement}");
     }
     let mut tx = registry.begin().await.unwrap();
-    let entries = tx.audit_of(user).await.unwrap();
+    let entries = tx.audit_of(user, 0, 1000).await.unwrap();
     let whats: Vec<&str> = entries.iter().map(|entry| entry.what.as_str()).collect();
     assert_eq!(whats, ["app_activated", "app_deleted"]);
     assert_eq!((entries[0].network.as_str(), entries[0].at), ("192.0.2.0/24", now()));
@@ -343,7 +343,7 @@ async fn an_erased_user_leaves_only_the_audit_trail(place: Place) {
     assert_eq!(tx.lock_activation(activation.id).await.unwrap(), None);
     let sends = tx.count_sends(number, [0; 32], &SendRules::default(), now()).await.unwrap();
     assert_eq!(sends.in_all.count, 0);
-    assert_eq!(tx.audit_of(user).await.unwrap().len(), 1);
+    assert_eq!(tx.audit_of(user, 0, 1000).await.unwrap().len(), 1);
 }
 
 async fn what_is_old_is_swept(place: Place) {

@@ -31,8 +31,10 @@ pub struct User {
 pub enum Imported {
     /// There was none of this user ID.
     Created(UserKey),
-    /// Something is different now.
+    /// The name is different now.
     Changed(UserKey),
+    /// The number is different now.
+    NumberChanged(UserKey),
     /// It was on file like this.
     Same(UserKey),
 }
@@ -42,7 +44,7 @@ impl Imported {
     #[must_use]
     pub fn key(self) -> UserKey {
         match self {
-            Self::Created(key) | Self::Changed(key) | Self::Same(key) => key,
+            Self::Created(key) | Self::Changed(key) | Self::NumberChanged(key) | Self::Same(key) => key,
         }
     }
 }
@@ -95,6 +97,7 @@ impl Tx {
         let on_file = self.lock_user_by_id(id).await?;
         let imported = match &on_file {
             Some(user) if user.phone == *phone && user.name.as_str() == name => return Ok(Imported::Same(user.key)),
+            Some(user) if user.phone != *phone => Imported::NumberChanged(user.key),
             Some(user) => Imported::Changed(user.key),
             None => Imported::Created(fresh),
         };

@@ -120,8 +120,12 @@ impl Service {
         tx.update_app(&app).await?;
         let who = (Actor::App(me.id), caller.address);
         tx.note(What::AppDeleted, who, (me.user, Subject::App(id)), self.now()).await?;
+        self.leave(&mut tx, EventKind::AppDeleted, &others, &[id, me.id]).await?;
+        if id != me.id {
+            self.leave(&mut tx, EventKind::ThisAppDeleted, &[app], &[]).await?;
+        }
         tx.commit().await?;
-        self.tell(EventKind::AppDeleted, &others, &[id, me.id]);
+        self.wake();
         Ok(())
     }
 

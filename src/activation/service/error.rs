@@ -58,6 +58,12 @@ pub enum ServiceError {
     /// Too many SMS are under way.
     #[error("too many SMS are under way; try again in a few seconds")]
     SmsBusy,
+    /// Too many streams of events are open.
+    #[error("too many streams of events are open on this node; try again later")]
+    TooManyStreams,
+    /// The personal PIN may be replaced only by an app that was opened a short time ago.
+    #[error("the app must be opened with its PIN, or prove a temporary PIN, before the PIN can be replaced")]
+    NotUnlocked,
     /// The app hash is not configured.
     #[error("the app hash is not configured")]
     UnknownAppHash,

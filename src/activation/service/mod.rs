@@ -6,6 +6,8 @@
 
 mod apps;
 mod error;
+mod events;
+mod renew;
 mod start;
 mod steps;
 #[cfg(test)]
@@ -20,25 +22,25 @@ use std::time::{Duration, SystemTime};
 
 use rand::RngExt as _;
 use rand::rngs::ThreadRng;
-use tracing::warn;
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 pub use apps::{AppView, Mine, PendingView};
 pub use error::ServiceError;
 pub use start::{NewApp, Start};
 pub use steps::PinRequest;
-pub use users::NewUser;
+pub use users::{MOST_ENTRIES, NewUser, OnFile};
 
 use super::device_proof::Proof;
 use super::flow::{Due, End, Step, Way};
 use super::grant::EnrolmentVerifier;
 use super::ids::{ActivationId, AppId, UserKey};
-use super::notify::{Event, EventKind, Notifier};
+use super::notify::Notifier;
 use super::personal_pin::PinServer;
-use super::registry::{ActivationRow, Actor, App, AppState, Registry, RegistryError, Subject, Tx, User, What};
-use super::sms::gateway::IdempotencyKey;
+use super::registry::{ActivationRow, Actor, AppState, Registry, RegistryError, Subject, Tx, User, What};
 use super::sms::sender::SmsSender;
 use super::sms::text::SmsTexts;
+use super::streams::Streams;
 use super::temporary_pin::send_rules::SendRules;
 use crate::keyed_hash::HashKey;
 
@@ -99,6 +101,9 @@ pub struct Parts {
 pub struct Service {
     parts: Parts,
     settings: ServiceSettings,
+    streams: Streams,
+    /// Told when this node has left an event.
+    fresh: Notify,
 }
 
 /// Who asks: the device by its proof, and from where.
@@ -137,7 +142,7 @@ impl Service {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts, settings: ServiceSettings) -> Self {
-        Self { parts, settings }
+        Self { parts, settings, streams: Streams::default(), fresh: Notify::new() }
     }
 
     /// Where everything is.
@@ -164,6 +169,7 @@ impl Service {
         let mut tx = self.parts.registry.begin().await?;
         let swept = tx.sweep(before, now).await?;
         tx.commit().await?;
+        self.sweep_events().await?;
         Ok(swept)
     }
 
@@ -221,19 +227,6 @@ impl Service {
             holder: masked(&user.name),
             number_ends: Zeroizing::new(user.phone.last_two().to_owned()),
             has_pin: row.flow.has_pin(now),
-        }
-    }
-
-    /// Tells these apps, but for those that it is about; after the commit. What does not fit the queue is counted there.
-    fn tell(&self, kind: EventKind, apps: &[App], but: &[AppId]) {
-        let Some(notifier) = &self.parts.notifier else { return };
-        for app in apps.iter().filter(|app| !but.contains(&app.id)) {
-            if let Some(push_token) = app.push_token.clone() {
-                let id = IdempotencyKey::from_random(self.random());
-                if notifier.dispatch(Event { id, kind, app: app.id, push_token }, |_| {}).is_err() {
-                    warn!("an app is not told of an event: too many notifications are under way");
-                }
-            }
         }
     }
 

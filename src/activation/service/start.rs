@@ -89,12 +89,13 @@ impl Service {
         tx.insert_activation(&row, now).await?;
         let who = (Actor::NewApp, caller.address);
         tx.note(What::ActivationStarted, who, (row.user, Subject::Activation(row.id)), now).await?;
-        tx.commit().await?;
-        counter!(telemetry::ACTIVATIONS_STARTED, "way" => row.flow.way().label()).increment(1);
         let view = self.view(&row, &permit.user);
         if view.due == Due::Waiting {
-            self.tell(EventKind::CopyWaiting, &others, &[]);
+            self.leave(&mut tx, EventKind::CopyWaiting, &others, &[]).await?;
         }
+        tx.commit().await?;
+        counter!(telemetry::ACTIVATIONS_STARTED, "way" => row.flow.way().label()).increment(1);
+        self.wake();
         Ok(view)
     }
 

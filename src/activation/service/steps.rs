@@ -4,14 +4,19 @@ use std::time::SystemTime;
 
 use metrics::{counter, histogram};
 use subtle::ConstantTimeEq as _;
+use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{Caller, Service, ServiceError, View};
 use crate::activation::flow::{Done, Due, Refused, Step};
-use crate::activation::ids::{ActivationId, UserId};
+use crate::activation::ids::{ActivationId, PhoneNumber, UserId};
 use crate::activation::notify::EventKind;
-use crate::activation::registry::{ActivationRow, Actor, App, AppState, RegistryError, Subject, Tx, User, What};
+use crate::activation::registry::{
+    ActivationRow, Actor, App, AppState, Registry, RegistryError, SendId, Subject, Tag, Tx, User, What,
+};
+use crate::activation::sms::delivery::Report;
 use crate::activation::sms::gateway::{IdempotencyKey, SmsMessage};
+use crate::activation::sms::sender::{NotSent, Sent};
 use crate::activation::sms::text::{AppHash, Language, SmsText};
 use crate::activation::temporary_pin::send_rules::{Request, SendRefused};
 use crate::activation::temporary_pin::{Binding, LIFETIME, SentPin, TemporaryPin, Try};
@@ -119,17 +124,14 @@ impl Service {
             (Ok(_), None) => {}
             (Err(refused), _) => return self.refuse(tx, caller, (&before, &row), refused).await,
         }
-        let sealer = self.parts.registry.sealer();
-        let number = sealer.number_tag(&user.phone);
-        tx.insert_send(number, self.address_tag(caller), now).await?;
+        let number = self.parts.registry.sealer().number_tag(&user.phone);
+        let send_id = tx.insert_send(number, self.address_tag(caller), now).await?;
         tx.update_activation(&row, now).await?;
         let what = if is_withheld { What::PinWithheld } else { What::PinSent };
         tx.note(what, (Actor::NewApp, caller.address), (row.user, Subject::Activation(row.id)), now).await?;
         tx.commit().await?;
         if !is_withheld {
-            let key = IdempotencyKey::from_random(self.random());
-            let message = SmsMessage { to: user.phone.clone(), text, key, valid_for: LIFETIME };
-            self.parts.sms.dispatch(message, |_| {}).map_err(|_| ServiceError::SmsBusy)?;
+            self.hand_over(user.phone.clone(), text, send_id)?;
         }
         Ok(self.view(&row, &user))
     }
@@ -207,7 +209,6 @@ impl Service {
     ) -> Result<View, ServiceError> {
         let now = self.now();
         let before = row.clone();
-        let mut others = Vec::new();
         let mut span = trace::step("handoff.activation.step", trace::Kind::Internal);
         let outcome = row.flow.handle(step, now);
         count_step(&step, outcome, &mut span);
@@ -218,23 +219,23 @@ impl Service {
                 let on = (row.user, Subject::Activation(row.id));
                 tx.note(what, (Actor::NewApp, caller.address), on, now).await?;
             }
-            Ok(Done::Activated) => others = self.activate(&mut tx, caller, &row, now).await?,
+            Ok(Done::Activated) => self.activate(&mut tx, caller, &row, now).await?,
             Err(refused) => return self.refuse(tx, caller, (&before, &row), refused).await,
         }
         tx.commit().await?;
-        self.tell(EventKind::AppActivated, &others, &[]);
+        self.wake();
         Ok(self.view(&row, &user))
     }
 
-    /// The app and the end of its activation are one transaction. The user is locked, so the count is exact. Gives
-    /// the user's other apps.
+    /// The app, the end of its activation and the events for the user's other apps are one transaction. The user is
+    /// locked, so the count is exact.
     async fn activate(
         &self,
         tx: &mut Tx,
         caller: &Caller,
         row: &ActivationRow,
         now: SystemTime,
-    ) -> Result<Vec<App>, ServiceError> {
+    ) -> Result<(), ServiceError> {
         let others = tx.active_apps(row.user).await?;
         if others.len() >= self.most_apps() {
             return Err(ServiceError::TooManyApps);
@@ -259,7 +260,8 @@ impl Service {
         let who = (Actor::NewApp, caller.address);
         tx.note(What::AppActivated, who, (row.user, Subject::App(row.app)), now).await?;
         histogram!(telemetry::ACTIVATION_DURATION).record(now.duration_since(row.flow.starts()).unwrap_or_default());
-        Ok(others)
+        self.leave(tx, EventKind::AppActivated, &others, &[]).await?;
+        Ok(())
     }
 
     /// A refused step may have been counted, or have ended the activation: that is committed before it is answered.
@@ -310,13 +312,44 @@ impl Service {
         Ok((pin, sent, text.map_err(|_| ServiceError::UnknownAppHash)?))
     }
 
-    async fn send_refusal(
+    /// Gives the SMS to the sender, and writes down what came of it.
+    pub(super) fn hand_over(&self, to: PhoneNumber, text: SmsText, send_id: SendId) -> Result<(), ServiceError> {
+        let key = IdempotencyKey::from_random(self.random());
+        let registry = self.parts.registry.clone();
+        let done = move |end: Result<Sent, NotSent>| {
+            tokio::spawn(async move {
+                let (status, message) = match &end {
+                    Ok(Sent { gateway, message_id }) => {
+                        ("accepted", Some(message_tag(&registry, *gateway, message_id)))
+                    }
+                    Err(_) => ("failed", None),
+                };
+                if let Err(problem) = registry.end_send(send_id, status, message).await {
+                    warn!(%problem, "what became of an SMS could not be written down");
+                }
+            });
+        };
+        let message = SmsMessage { to, text, key, valid_for: LIFETIME };
+        self.parts.sms.dispatch(message, done).map_err(|_| ServiceError::SmsBusy)
+    }
+
+    /// Writes down what a gateway reports of a message. Whether there is such a message.
+    ///
+    /// # Errors
+    /// [`ServiceError::Registry`].
+    pub async fn report(&self, gateway: usize, report: &Report) -> Result<bool, ServiceError> {
+        let tag = message_tag(&self.parts.registry, gateway, &report.message_id);
+        Ok(self.parts.registry.report_send(tag, report.status.label()).await?)
+    }
+
+    pub(super) async fn send_refusal(
         &self,
         tx: &mut Tx,
         caller: &Caller,
         user: &User,
         now: SystemTime,
     ) -> Result<Option<SendRefused>, ServiceError> {
+        tx.lock_sends().await?;
         let (rules, number) = (&self.settings.send_rules, self.parts.registry.sealer().number_tag(&user.phone));
         let counts = tx.count_sends(number, self.address_tag(caller), rules, now).await?;
         let request = Request {
@@ -329,7 +362,7 @@ impl Service {
     }
 
     /// An IPv4 address or an IPv6 /64, which one household has.
-    fn address_tag(&self, caller: &Caller) -> [u8; 32] {
+    pub(super) fn address_tag(&self, caller: &Caller) -> [u8; 32] {
         let bytes = match caller.address.map(|address| address.to_canonical()) {
             Some(std::net::IpAddr::V4(address)) => address.octets().to_vec(),
             Some(std::net::IpAddr::V6(address)) => address.octets().into_iter().take(8).collect(),
@@ -351,4 +384,9 @@ fn count_step(step: &Step<'_>, outcome: Result<Done, Refused>, span: &mut trace:
         span.set("handoff.activation.step", label);
         span.set("handoff.outcome", outcome);
     }
+}
+
+/// Stands for a gateway's name of a message.
+fn message_tag(registry: &Registry, gateway: usize, id: &str) -> Tag {
+    registry.sealer().tag("SMS", format!("{gateway} {id}").as_bytes())
 }

@@ -208,7 +208,7 @@ impl Rig {
     async fn trail(&self) -> Vec<String> {
         let mut tx = self.service.registry().begin().await.unwrap();
         let user = tx.lock_user_by_id(&"maria82".parse().unwrap()).await.unwrap().unwrap();
-        tx.audit_of(user.key).await.unwrap().into_iter().map(|entry| entry.what).collect()
+        tx.audit_of(user.key, 0, 1000).await.unwrap().into_iter().map(|entry| entry.what).collect()
     }
 }
 
@@ -235,6 +235,9 @@ on_both! {
     of_two_last_steps_at_once_one_app_comes
     of_two_activations_at_once_only_as_many_apps_come_as_are_allowed
     a_deleted_app_ends_the_copies_that_it_granted
+    of_many_requests_at_once_only_as_many_sms_go_out_as_are_allowed
+    an_event_is_there_with_what_happened_and_only_then
+    a_report_is_written_down_with_the_sms_and_the_last_word_stays
 }
 
 async fn both_ways_end_with_active_apps_and_a_complete_trail(rig: Rig) {
@@ -610,4 +613,183 @@ async fn a_try_that_is_never_finished_counts_and_a_login_serves_once() {
     let tries = callers.iter().map(|caller| rig.service.begin_unlock(caller, app, &ke1));
     let ends = futures_util::future::join_all(tries).await;
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 5, "each KE2 is a guess, proven or not");
+}
+
+async fn of_many_requests_at_once_only_as_many_sms_go_out_as_are_allowed(rig: Rig) {
+    let rules = settings().send_rules;
+    let rules = SendRules { per_address: Limit { most: 5, ..rules.per_address }, ..rules };
+    let rig = Rig::with(rig.place, ServiceSettings { send_rules: rules, ..settings() }).await;
+    let mut ready = Vec::new();
+    for number in 0..20 {
+        let (user, phone) = (format!("person{number}"), Phone::new());
+        rig.put(&user, &format!("+45201111{number:02}")).await;
+        let view = rig.start(&phone, &rig.token_for(&user, None)).await.unwrap();
+        ready.push((rig.by(&phone), view.id));
+    }
+    let request = PinRequest::default();
+    let sends = ready.iter().map(|(caller, id)| rig.service.send_pin(caller, *id, &request));
+    let ends = futures_util::future::join_all(sends).await;
+    let refused = |end: &&Result<View, ServiceError>| {
+        matches!(end, Err(ServiceError::Sends(SendRefused::TooManyFromAddress { .. })))
+    };
+    assert_eq!((ends.iter().filter(|end| end.is_ok()).count(), ends.iter().filter(refused).count()), (5, 15));
+}
+
+async fn kinds(rig: &Rig, app: AppId) -> Vec<String> {
+    let mut tx = rig.service.registry().begin().await.unwrap();
+    tx.events_of(app, rig.now()).await.unwrap().into_iter().map(|event| event.kind).collect()
+}
+
+async fn an_event_is_there_with_what_happened_and_only_then(rig: Rig) {
+    let (old, new) = (Phone::new(), Phone::new());
+    let app = rig.active(&old).await;
+    let mut stream = rig.service.stream(&rig.by(&old), None).await.unwrap();
+    let view = rig.start(&new, &rig.grant(app, &old, &new)).await.unwrap();
+    rig.service.user_id(&rig.by(&new), view.id, &"maria82".parse().unwrap()).await.unwrap();
+    rig.send(&new, view.id).await.unwrap();
+    let pin = rig.pin().await;
+    let view = rig.service.temporary_pin(&rig.by(&new), view.id, &pin).await.unwrap();
+    assert_eq!(kinds(&rig, app).await, [""; 0], "nothing has happened yet");
+    let copy = rig.choose(&new, &view).await.unwrap().app;
+    assert_eq!(kinds(&rig, app).await, ["app_activated"]);
+    rig.service.notifications(&rig.by(&new), view.id, Some("push-token")).await.unwrap();
+    assert_eq!(kinds(&rig, app).await, ["app_activated"], "a repeated step is no second event");
+    // Another node finds it where it is.
+    rig.service.feed_streams().await.unwrap();
+    let heard = stream.next().await.unwrap();
+    assert_eq!((heard.app, heard.kind.as_str()), (app, "app_activated"));
+    rig.service.delete_app(&rig.by(&new), app).await.unwrap();
+    rig.service.feed_streams().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().kind, "this_app_deleted");
+    assert_eq!(kinds(&rig, copy).await, [""; 0], "who did it need not be told");
+    // What was heard is not told again, unless it was so short ago that another one may have come before it.
+    rig.pass(Duration::from_hours(1));
+    let third = Phone::new();
+    rig.copied(copy, &new, &third).await.unwrap();
+    let mut again = rig.service.stream(&rig.by(&new), None).await.unwrap();
+    let last = again.next().await.unwrap();
+    drop(again);
+    rig.pass(Duration::from_mins(1));
+    rig.active(&Phone::new()).await;
+    let mut again = rig.service.stream(&rig.by(&new), Some(&last.id)).await.unwrap();
+    assert_ne!(again.next().await.unwrap().id, last.id);
+    rig.pass(Duration::from_hours(24));
+    assert_eq!(kinds(&rig, copy).await, [""; 0], "a day is over");
+    rig.service.sweep().await.unwrap();
+}
+
+async fn a_report_is_written_down_with_the_sms_and_the_last_word_stays(rig: Rig) {
+    use crate::activation::sms::delivery::{Report, Status};
+    let phone = Phone::new();
+    let view = rig.start(&phone, &rig.token_for("maria82", None)).await.unwrap();
+    rig.send(&phone, view.id).await.unwrap();
+    let maria = "maria82".parse().unwrap();
+    let status = async || rig.service.user_on_file(&maria).await.unwrap().sends[0].status.clone();
+    while status().await != "accepted" {
+        tokio::task::yield_now().await;
+    }
+    let message_id = rig.outbox.newest_first()[0].message.key.to_string();
+    for (word, expected) in
+        [(Status::UnderWay, "under_way"), (Status::Delivered, "delivered"), (Status::UnderWay, "delivered")]
+    {
+        let report = Report { message_id: message_id.clone(), status: word };
+        assert!(rig.service.report(0, &report).await.unwrap());
+        assert_eq!(status().await, expected);
+        assert!(!rig.service.report(1, &report).await.unwrap(), "the other gateway knows no such message");
+    }
+}
+
+/// Registers this PIN in place of the one that the app has.
+async fn replace(rig: &Rig, phone: &Phone, app: AppId, pin: &[u8]) -> Result<Vec<u8>, ServiceError> {
+    let (registration, request) = Registration::start(pin, &mut rand::rng()).unwrap();
+    let response = rig.service.new_pin_request(&rig.by(phone), app, &request).await?;
+    let (setup, response) = response.split_first_chunk::<8>().unwrap();
+    let upload = registration.finish(app.as_bytes(), response.try_into().unwrap(), &mut rand::rng()).unwrap();
+    let upload = [&setup[..], &upload].concat();
+    rig.service.replace_pin(&rig.by(phone), app, &upload).await.map(|()| upload)
+}
+
+#[tokio::test]
+async fn an_app_that_was_just_opened_may_have_another_pin() {
+    let rig = sqlite().await;
+    let (phone, other) = (Phone::new(), Phone::new());
+    let app = rig.active(&phone).await;
+    let second = rig.active(&other).await;
+    assert!(matches!(replace(&rig, &phone, app, b"830519").await, Err(ServiceError::NotUnlocked)));
+    unlock(&rig, &phone, app, b"471108").await.unwrap();
+    assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
+    let after_a_wrong_one = replace(&rig, &phone, app, b"830519").await;
+    assert!(matches!(after_a_wrong_one, Err(ServiceError::NotUnlocked)), "{after_a_wrong_one:?}");
+    unlock(&rig, &phone, app, b"471108").await.unwrap();
+    assert!(matches!(replace(&rig, &other, app, b"830519").await, Err(ServiceError::UnknownApp)));
+    let upload = replace(&rig, &phone, app, b"830519").await.unwrap();
+    rig.service.replace_pin(&rig.by(&phone), app, &upload).await.unwrap();
+    assert_eq!(rig.trail().await.iter().filter(|what| *what == "personal_pin_replaced").count(), 1);
+    assert!(kinds(&rig, second).await.contains(&"pin_replaced".to_owned()));
+    assert!(matches!(unlock(&rig, &phone, app, b"471108").await, Err(ServiceError::PinNotProven)), "the old one");
+    unlock(&rig, &phone, app, b"830519").await.unwrap();
+    rig.pass(Duration::from_mins(5));
+    assert!(matches!(replace(&rig, &phone, app, b"471108").await, Err(ServiceError::NotUnlocked)));
+    rig.service.replace_pin(&rig.by(&phone), app, &upload).await.unwrap();
+}
+
+/// Asks for an SMS in place of a forgotten PIN, and reads it.
+async fn reset_pin(rig: &Rig, phone: &Phone, app: AppId) -> TemporaryPin {
+    let already = rig.outbox.newest_first().len();
+    rig.service.send_reset_pin(&rig.by(phone), app, &PinRequest::default()).await.unwrap();
+    while rig.outbox.newest_first().len() == already {
+        tokio::task::yield_now().await;
+    }
+    rig.pin().await
+}
+
+#[tokio::test]
+async fn a_forgotten_pin_is_replaced_after_an_sms_but_not_in_an_app_that_is_locked_for_good() {
+    let rig = sqlite().await;
+    let phone = Phone::new();
+    let app = rig.active(&phone).await;
+    rig.pass(Duration::from_mins(20));
+    let wrong = TemporaryPin::random(&mut rand::rng());
+    let early = rig.service.prove_reset_pin(&rig.by(&phone), app, &wrong).await;
+    assert!(matches!(early, Err(ServiceError::Step(Refused::NoPin))));
+    let pin = reset_pin(&rig, &phone, app).await;
+    let refused = rig.service.prove_reset_pin(&rig.by(&phone), app, &wrong).await;
+    assert!(matches!(refused, Err(ServiceError::Step(Refused::WrongPin { left: 4 }))), "{refused:?}");
+    rig.service.prove_reset_pin(&rig.by(&phone), app, &pin).await.unwrap();
+    rig.service.prove_reset_pin(&rig.by(&phone), app, &pin).await.unwrap();
+    replace(&rig, &phone, app, b"830519").await.unwrap();
+    let served = rig.service.prove_reset_pin(&rig.by(&phone), app, &pin).await;
+    assert!(matches!(served, Err(ServiceError::Step(Refused::NoPin))), "it serves once: {served:?}");
+    unlock(&rig, &phone, app, b"830519").await.unwrap();
+    for _ in 1..6 {
+        rig.pass(Duration::from_mins(20));
+        reset_pin(&rig, &phone, app).await;
+    }
+    rig.pass(Duration::from_mins(20));
+    let too_many = rig.service.send_reset_pin(&rig.by(&phone), app, &PinRequest::default()).await;
+    assert!(matches!(too_many, Err(ServiceError::Sends(SendRefused::TooManyToNumber { .. }))), "{too_many:?}");
+    for _ in 0..10 {
+        rig.pass(Duration::from_hours(25));
+        assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
+    }
+    let locked = rig.service.send_reset_pin(&rig.by(&phone), app, &PinRequest::default()).await;
+    assert!(matches!(locked, Err(ServiceError::Locked(Locked::ForGood))), "{locked:?}");
+}
+
+#[tokio::test]
+async fn an_audit_trail_is_read_page_by_page_also_of_a_user_who_was_erased() {
+    let rig = sqlite().await;
+    rig.active(&Phone::new()).await;
+    let user = rig.put("maria82", "+4512345679").await;
+    rig.service.erase_user(&"maria82".parse().unwrap()).await.unwrap();
+    let (mut read, mut after) = (Vec::new(), 0);
+    loop {
+        let page = rig.service.audit(user, after, 4).await.unwrap();
+        assert!(page.len() <= 4);
+        let Some(last) = page.last() else { break };
+        after = last.number;
+        read.extend(page.into_iter().map(|entry| entry.what));
+    }
+    assert_eq!((read.first().unwrap().as_str(), read.len()), ("user_created", 9));
+    assert_eq!(read[7..], ["number_changed", "user_erased"]);
 }

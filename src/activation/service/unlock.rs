@@ -11,6 +11,7 @@ use metrics::counter;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::renew::Reset;
 use super::{Caller, Service, ServiceError};
 use crate::activation::flow::{from_millis, to_millis};
 use crate::activation::ids::AppId;
@@ -22,27 +23,36 @@ use crate::telemetry;
 
 /// What is kept of an app's tries, and of a login between its steps.
 #[derive(Default, Serialize, Deserialize)]
-struct PinState {
+pub(super) struct PinState {
     unproven: u8,
     last: Option<i64>,
-    login: Option<String>,
+    pub(super) login: Option<String>,
+    /// When the PIN was last proved, or a temporary one in its place; until the next try.
+    #[serde(default)]
+    pub(super) unlocked: Option<i64>,
+    /// A temporary PIN that may take the place of the personal one.
+    #[serde(default)]
+    pub(super) reset: Option<Reset>,
 }
 
 impl PinState {
-    fn of(app: &App) -> Result<Self, ServiceError> {
+    pub(super) fn of(app: &App) -> Result<Self, ServiceError> {
         if app.pin_state.is_empty() {
             return Ok(Self::default());
         }
         Ok(serde_json::from_slice(&app.pin_state).map_err(|_| RegistryError::Corrupt("PIN state"))?)
     }
 
-    fn tries(&self) -> Tries {
+    pub(super) fn tries(&self) -> Tries {
         Tries { unproven: self.unproven, last: self.last.map(from_millis) }
     }
 
-    fn put(tries: Tries, login: Option<String>, app: &mut App) -> Result<(), ServiceError> {
-        let state = Self { unproven: tries.unproven, last: tries.last.map(to_millis), login };
-        let bytes = serde_json::to_vec(&state).map_err(|_| RegistryError::Corrupt("PIN state"))?;
+    pub(super) fn set_tries(&mut self, tries: Tries) {
+        (self.unproven, self.last) = (tries.unproven, tries.last.map(to_millis));
+    }
+
+    pub(super) fn put(&self, app: &mut App) -> Result<(), ServiceError> {
+        let bytes = serde_json::to_vec(self).map_err(|_| RegistryError::Corrupt("PIN state"))?;
         app.pin_state = Zeroizing::new(bytes);
         Ok(())
     }
@@ -56,8 +66,8 @@ impl Service {
     pub async fn begin_unlock(&self, caller: &Caller, id: AppId, ke1: &[u8]) -> Result<Vec<u8>, ServiceError> {
         let now = self.now();
         let (mut tx, mut app) = self.own_app(caller, id).await?;
-        let before = PinState::of(&app)?.tries();
-        let tries = match before.begin(now) {
+        let mut state = PinState::of(&app)?;
+        let tries = match state.tries().begin(now) {
             Ok(tries) => tries,
             Err(locked) => {
                 let outcome = if locked == Locked::ForGood { "locked" } else { "waiting" };
@@ -68,18 +78,25 @@ impl Service {
             }
         };
         let record = PinRecord::from_bytes(&app.pin_record).map_err(|_| RegistryError::Corrupt("PIN record"))?;
-        let rng = &mut (self.parts.environment.rng)();
-        let begun = self.parts.personal_pin.begin_login(id, Some(&record), ke1, now, rng)?;
-        PinState::put(tries, Some(URL_SAFE_NO_PAD.encode(&begun.sealed)), &mut app)?;
+        let begun = {
+            let rng = &mut (self.parts.environment.rng)();
+            self.parts.personal_pin.begin_login(id, Some(&record), ke1, now, rng)?
+        };
+        state.set_tries(tries);
+        (state.login, state.unlocked) = (Some(URL_SAFE_NO_PAD.encode(&begun.sealed)), None);
+        state.put(&mut app)?;
         tx.update_app(&app).await?;
         note(&mut tx, caller, &app, What::UnlockTried, now).await?;
         if tries.is_locked_for_good() {
             note(&mut tx, caller, &app, What::AppLocked, now).await?;
         }
-        let others = if tries.is_alarming() { tx.active_apps(app.user).await? } else { Vec::new() };
+        if tries.is_alarming() {
+            let others = tx.active_apps(app.user).await?;
+            self.leave(&mut tx, EventKind::TooManyTries, &others, &[id]).await?;
+        }
         tx.commit().await?;
+        self.wake();
         counter!(telemetry::PIN_LOGINS, "outcome" => "answered").increment(1);
-        self.tell(EventKind::TooManyTries, &others, &[id]);
         Ok(begun.ke2.to_vec())
     }
 
@@ -90,13 +107,15 @@ impl Service {
     pub async fn finish_unlock(&self, caller: &Caller, id: AppId, ke3: &[u8]) -> Result<bool, ServiceError> {
         let now = self.now();
         let (mut tx, mut app) = self.own_app(caller, id).await?;
-        let state = PinState::of(&app)?;
-        let tries = state.tries();
-        let sealed = state.login.and_then(|login| URL_SAFE_NO_PAD.decode(login).ok()).unwrap_or_default();
+        let mut state = PinState::of(&app)?;
+        let sealed = state.login.take().and_then(|login| URL_SAFE_NO_PAD.decode(login).ok()).unwrap_or_default();
         let end = self.parts.personal_pin.finish_login(id, &sealed, ke3, now);
         // A login serves once, whatever came of it.
-        let left = if end.is_ok() { tries.proven() } else { tries };
-        PinState::put(left, None, &mut app)?;
+        if end.is_ok() {
+            state.set_tries(state.tries().proven());
+            state.unlocked = Some(to_millis(now));
+        }
+        state.put(&mut app)?;
         tx.update_app(&app).await?;
         if end.is_ok() {
             note(&mut tx, caller, &app, What::AppUnlocked, now).await?;
@@ -108,14 +127,20 @@ impl Service {
     }
 
     /// The app that asks, which must be the one in the path, locked.
-    async fn own_app(&self, caller: &Caller, id: AppId) -> Result<(Tx, App), ServiceError> {
+    pub(super) async fn own_app(&self, caller: &Caller, id: AppId) -> Result<(Tx, App), ServiceError> {
         let mut tx = self.begin(caller).await?;
         let me = self.me(&mut tx, caller).await?;
         if me.id == id { Ok((tx, me)) } else { Err(ServiceError::UnknownApp) }
     }
 }
 
-async fn note(tx: &mut Tx, caller: &Caller, app: &App, what: What, now: SystemTime) -> Result<(), ServiceError> {
+pub(super) async fn note(
+    tx: &mut Tx,
+    caller: &Caller,
+    app: &App,
+    what: What,
+    now: SystemTime,
+) -> Result<(), ServiceError> {
     Ok(tx.note(what, (Actor::App(app.id), caller.address), (app.user, Subject::App(app.id)), now).await?)
 }
 

@@ -29,6 +29,9 @@ use crate::activation::signature::{Signed, SigningKey};
 /// Longest body of a report that is looked at, in bytes.
 pub const MOST_BYTES: usize = 16 * 1024;
 
+/// What the paths of the gateways end with, the preferred one first.
+pub const PATHS: [&str; 2] = ["first", "second"];
+
 /// How a gateway signs its reports.
 #[derive(Clone)]
 pub enum Scheme {

@@ -49,6 +49,18 @@ pub enum Template {
     Form(Vec<(String, String)>),
 }
 
+impl Template {
+    /// From a setting: a JSON object, or a form as it is posted, with placeholders in its values.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        if text.trim_start().starts_with('{') && !text.trim_start().starts_with("{to}") {
+            return serde_json::from_str(text).ok().map(Self::Json);
+        }
+        let fields: Vec<_> = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        (!fields.is_empty()).then_some(Self::Form(fields))
+    }
+}
+
 /// Settings of one gateway.
 #[derive(Clone)]
 pub struct HttpGatewaySettings {

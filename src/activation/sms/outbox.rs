@@ -8,8 +8,9 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::gateway::{Accepted, Attempt, SmsGateway, SmsMessage};
@@ -31,6 +32,22 @@ impl Kept {
     pub fn age(&self) -> Duration {
         self.kept_at.elapsed()
     }
+}
+
+/// What `/dev/outbox.json` answers.
+#[derive(Serialize)]
+pub struct Page {
+    /// The newest first.
+    messages: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    /// E.164.
+    to: String,
+    text: String,
+    /// Milliseconds since 1970.
+    at: u64,
 }
 
 /// A gateway that keeps the last messages.
@@ -56,6 +73,22 @@ impl Outbox {
     #[must_use]
     pub fn newest_first(&self) -> Vec<Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+
+    /// All that is kept, for a program: `{"messages": [{"to": "+4512345678", "text": "…", "at": 1795485600000}]}`, the
+    /// newest first.
+    #[must_use]
+    pub fn listing(&self, now: SystemTime) -> Page {
+        let shown = |kept: &Kept| Shown {
+            to: kept.message.to.expose().to_owned(),
+            text: kept.message.text.expose().to_owned(),
+            at: now
+                .checked_sub(kept.age())
+                .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
+                .and_then(|at| u64::try_from(at.as_millis()).ok())
+                .unwrap_or_default(),
+        };
+        Page { messages: self.newest_first().iter().map(shown).collect() }
     }
 
     /// A page for a developer's browser: complete HTML without scripts, renewed every two seconds.
@@ -100,6 +133,13 @@ impl SmsGateway for Outbox {
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").field("message", &self.message).finish_non_exhaustive()
+    }
+}
+
+/// Holds PINs.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("messages", &self.messages.len()).finish()
     }
 }
 
@@ -150,6 +190,21 @@ mod tests {
         let page = outbox.page();
         assert!(page.contains("+4512345678") && page.contains("1234 5678 is your code"), "{page}");
         assert!(page.contains("&lt;#&gt; ") && !page.contains("<#>") && !page.contains("<script"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn a_program_reads_number_text_and_time_the_newest_first() {
+        let outbox = Outbox::default();
+        send(&outbox, 1).await;
+        send(&outbox, 2).await;
+        let listing = outbox.listing(SystemTime::UNIX_EPOCH + Duration::from_secs(1000));
+        assert_eq!(format!("{listing:?}"), "Page { messages: 2 }");
+        let listing = serde_json::to_value(listing).unwrap();
+        let time = |at: usize| listing["messages"][at]["at"].as_u64().unwrap();
+        assert!((900_000..=1_000_000).contains(&time(1)) && time(1) <= time(0), "{listing}");
+        let message = message(1);
+        let expected = serde_json::json!({"to": message.to.expose(), "text": message.text.expose(), "at": time(1)});
+        assert_eq!(listing["messages"][1], expected);
     }
 
     #[tokio::test]

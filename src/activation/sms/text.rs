@@ -64,6 +64,12 @@ impl Language {
             (Self::Danish, Purpose::OtherPhone) => {
                 format!("er din kode til at kopiere {name} til en anden telefon. Del den aldrig.")
             }
+            (Self::Danish, Purpose::NewPin) => {
+                format!("er din kode til at vælge en ny PIN til {name}. Del den aldrig.")
+            }
+            (Self::English, Purpose::NewPin) => {
+                format!("is your code to choose a new PIN for {name}. Never share it.")
+            }
             (Self::English, Purpose::ThisPhone) => {
                 format!("is your code to activate {name}. Never share it.")
             }
@@ -175,7 +181,7 @@ impl SmsTexts {
 
     fn longest(&self) -> usize {
         let (Ok(pin), Ok(hash)) = ("00000000".parse(), "00000000000".parse()) else { return usize::MAX };
-        let purposes = [Purpose::ThisPhone, Purpose::OtherPhone];
+        let purposes = [Purpose::ThisPhone, Purpose::OtherPhone, Purpose::NewPin];
         let kinds = Language::ALL.into_iter().flat_map(|language| purposes.map(|purpose| (language, purpose)));
         let lengths = kinds.map(|(language, purpose)| self.body(&pin, purpose, language, Some(&hash)).0.len());
         lengths.max().unwrap_or(usize::MAX)

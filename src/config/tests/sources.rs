@@ -74,7 +74,8 @@ fn an_unknown_key_is_refused_with_the_keys_that_there_are() {
         assert!(error.starts_with("there is no setting sesion"), "{error}");
         assert!(
             error.ends_with(
-                "the sections are server, session, limits, network, open, redis, activation, sms, drain, log, traces"
+                "the sections are server, session, limits, network, open, redis, activation, sms, sms_second, \
+                 drain, log, traces"
             ),
             "{error}"
         );

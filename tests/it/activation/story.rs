@@ -8,7 +8,7 @@ use super::{Method, Phone, Place, StatusCode, Value, json, jws, seconds};
 const TH2: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk";
 
 /// Takes steps until the app is active.
-async fn finish(phone: &Phone, mut view: Value, user: &str, number: &str) -> Value {
+pub(super) async fn finish(phone: &Phone, mut view: Value, user: &str, number: &str) -> Value {
     for _ in 0..10 {
         if view["due"] == "active" {
             return view;
@@ -20,7 +20,7 @@ async fn finish(phone: &Phone, mut view: Value, user: &str, number: &str) -> Val
     panic!("still {view}");
 }
 
-async fn on_file(phone: &Phone, place: &Place) -> (String, String) {
+pub(super) async fn on_file(phone: &Phone, place: &Place) -> (String, String) {
     let (user, number) = place.person();
     let body = json!({"users": [{"user_id": user, "name": "Maria Hansen", "phone": number}]});
     let (status, answer) = phone.administer(&place.admin_token(), "/v1/admin/users", body).await.unwrap();

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PURPOSES: [Purpose; 2] = [Purpose::ThisPhone, Purpose::OtherPhone];
+const PURPOSES: [Purpose; 3] = [Purpose::ThisPhone, Purpose::OtherPhone, Purpose::NewPin];
 
 fn pin() -> TemporaryPin {
     "12345678".parse().unwrap()
@@ -73,9 +73,11 @@ fn the_texts_are_these() {
         "<#> 1234 5678 er din kode til at aktivere e-ID. Del den aldrig.\n\n@eid.example #12345678 FA+9qCX9VSu",
         "<#> 1234 5678 er din kode til at kopiere e-ID til en anden telefon. Del den aldrig.\n\n\
          @eid.example #12345678 FA+9qCX9VSu",
+        "<#> 1234 5678 er din kode til at vælge en ny PIN til e-ID. Del den aldrig.\n\n@eid.example #12345678 FA+9qCX9VSu",
         "<#> 1234 5678 is your code to activate e-ID. Never share it.\n\n@eid.example #12345678 FA+9qCX9VSu",
         "<#> 1234 5678 is your code to copy e-ID to another phone. Never share it.\n\n\
          @eid.example #12345678 FA+9qCX9VSu",
+        "<#> 1234 5678 is your code to choose a new PIN for e-ID. Never share it.\n\n@eid.example #12345678 FA+9qCX9VSu",
     ];
     assert_eq!(bodies, expected);
 }
