@@ -23,6 +23,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 use self::activation::Activation;
+pub(crate) use self::activation::migrate;
 pub use self::sockets::Listeners;
 use self::sockets::prepare;
 use crate::activation::http;

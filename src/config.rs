@@ -150,6 +150,12 @@ impl Bad {
 }
 
 impl Settings {
+    /// Whether this is a place to try things out: no SMS is sent, and no identity-proofing system is named.
+    #[must_use]
+    pub fn takes_development_tokens(&self) -> bool {
+        self.sms.gateway == SmsGateway::Outbox && self.activation.enrolment_jwks_file.is_none()
+    }
+
     fn check(&self) -> Result<(), Bad> {
         self.server.check()?;
         self.session.check()?;
@@ -159,7 +165,7 @@ impl Settings {
         self.redis.check()?;
         self.activation.check()?;
         self.sms.check()?;
-        self.sms_second.check()?;
+        self.sms_second.check(&self.sms)?;
         self.drain.check()?;
         self.log.check()?;
         self.traces.check()

@@ -1,13 +1,14 @@
 //! The HTTP client of the activation: for SMS gateways and the push service's webhook. Knows neither.
 //!
 //! TLS with ring and the operating system's authorities; no redirects, because a body with a PIN goes where it was
-//! configured to go and nowhere else. Proxies are taken from the environment as everywhere (`HTTPS_PROXY`).
+//! configured to go and nowhere else. A proxy is taken from the environment as everywhere (`HTTPS_PROXY`, `NO_PROXY`), but
+//! for HTTPS only: what goes to this very computer stays on it.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::redirect;
+use reqwest::{ClientBuilder, NoProxy, Proxy, redirect};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -63,6 +64,23 @@ pub fn secure(text: &str) -> Result<Url, BadAddress> {
 /// # Errors
 /// [`BadClient`] if the file is not usable.
 pub fn client(more_authorities: Option<&Path>) -> Result<reqwest::Client, BadClient> {
+    let mut builder = direct(more_authorities)?;
+    let proxy = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find_map(set);
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(Proxy::https(proxy).map_err(BadClient::Build)?.no_proxy(NoProxy::from_env()));
+    }
+    builder.build().map_err(BadClient::Build)
+}
+
+fn set(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+/// [`client`] that is not built yet, and takes no proxy.
+///
+/// # Errors
+/// [`BadClient`] if the file is not usable.
+pub fn direct(more_authorities: Option<&Path>) -> Result<ClientBuilder, BadClient> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(file) = more_authorities {
@@ -80,14 +98,14 @@ pub fn client(more_authorities: Option<&Path>) -> Result<reqwest::Client, BadCli
         .map_err(BadClient::Tls)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .use_preconfigured_tls(tls)
+        .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE)
         .redirect(redirect::Policy::none())
-        .user_agent(concat!("handoff/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(BadClient::Build)
+        .user_agent(concat!("handoff/", env!("CARGO_PKG_VERSION")));
+    Ok(builder)
 }
 
 /// The body of an answer; `None` if it is longer than any that makes sense.

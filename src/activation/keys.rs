@@ -14,6 +14,7 @@ use rand::CryptoRng;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+use super::grant::DevelopmentKey;
 use super::personal_pin::{BadSetups, PinServer};
 use crate::keyed_hash::HashKey;
 
@@ -59,21 +60,37 @@ impl Keys {
     /// # Errors
     /// [`BadKeyFile`] with the file.
     pub fn load(folder: &Path, rng: &mut impl CryptoRng) -> Result<Self, BadKeyFile> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|problem| BadKeyFile::Folder(folder.to_owned(), problem))?;
-        let mut random = || {
-            let mut bytes = Zeroizing::new([0; KEY]);
-            rng.fill_bytes(bytes.as_mut());
-            Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()))
-        };
-        let registry = key(&folder.join("registry.key"), &mut random)?;
-        let admin_token = key(&folder.join("admin.token"), &mut random)?;
+        make(folder)?;
+        let registry = key(&folder.join("registry.key"), || random(rng))?;
+        let admin_token = key(&folder.join("admin.token"), || random(rng))?;
         let path = folder.join("pin.setups");
         let setups = text(&path, || PinServer::generate_line(rng))?;
         let personal_pin = PinServer::from_file(&setups).map_err(|problem| BadKeyFile::Setups(path, problem))?;
         let admin_token = Zeroizing::new(URL_SAFE_NO_PAD.encode(admin_token.as_slice()));
         Ok(Self { registry: HashKey::new(*registry), personal_pin, admin_token })
     }
+}
+
+/// Reads the development key of a folder; makes the folder and the key if they are missing.
+///
+/// # Errors
+/// [`BadKeyFile`] with the file.
+pub fn development_key(folder: &Path, rng: &mut impl CryptoRng) -> Result<DevelopmentKey, BadKeyFile> {
+    make(folder)?;
+    let path = folder.join("development.key");
+    let bytes = key(&path, || random(rng))?;
+    DevelopmentKey::from_bytes(&bytes).ok_or(BadKeyFile::Damaged(path, KEY))
+}
+
+fn make(folder: &Path) -> Result<(), BadKeyFile> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|problem| BadKeyFile::Folder(folder.to_owned(), problem))
+}
+
+fn random(rng: &mut impl CryptoRng) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0; KEY]);
+    rng.fill_bytes(bytes.as_mut());
+    Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()))
 }
 
 /// The key in a file.

@@ -14,12 +14,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use url::Url;
 
-use crate::activation::grant::{EnrolmentSettings, EnrolmentVerifier};
+use crate::activation::grant::{EnrolmentKeys, EnrolmentSettings, EnrolmentVerifier};
 use crate::activation::http::Http;
 use crate::activation::https;
-use crate::activation::keys::Keys;
+use crate::activation::keys::{self, Keys};
 use crate::activation::notify::{Notifier, NotifySettings};
-use crate::activation::registry::{Location, Registry, RegistryError, Sealer};
+use crate::activation::registry::{Location, Migrated, Registry, RegistryError, Sealer};
 use crate::activation::service::{Environment, Parts, Service, ServiceSettings};
 use crate::activation::signature::SigningKey;
 use crate::activation::sms::gateway::SmsGateway;
@@ -102,10 +102,9 @@ impl Activation {
         let broken = StartError::Activation("the threads of the activation cannot be started");
         let handle = threads.handle().cloned().ok_or(broken)?;
         let (location, sealer) = (location(settings)?, Sealer::new(&keys.registry, rand::random));
-        // The setups of personal PINs may change: each record names its own.
-        let mark = keys.registry.hash("key check", b"");
+        let mark = mark(&keys);
         let opened = threads.run(async move { open_registry(&location, sealer, mark).await }).await;
-        let registry = opened.ok_or(StartError::Activation("the registry cannot be opened"))??;
+        let (registry, _) = opened.ok_or(StartError::Activation("the registry cannot be opened"))??;
         let outbox = (settings.sms.gateway == Gateway::Outbox).then(|| Arc::new(Outbox::default()));
         let gateways: Vec<Arc<dyn SmsGateway>> = match outbox.clone() {
             Some(outbox) => {
@@ -213,12 +212,34 @@ fn location(settings: &Settings) -> Result<Location, StartError> {
     })
 }
 
-/// The registry at this place, with its tables.
-async fn open_registry(location: &Location, sealer: Sealer, mark: [u8; 32]) -> Result<Registry, RegistryError> {
+/// The registry at this place, with its tables, and what was done to them.
+async fn open_registry(
+    location: &Location,
+    sealer: Sealer,
+    mark: [u8; 32],
+) -> Result<(Registry, Vec<Migrated>), RegistryError> {
     let registry = Registry::open(location, sealer).await?;
-    registry.migrate().await?;
+    let done = registry.migrate().await?;
     registry.check_keys(&[("registry.key", mark)]).await?;
-    Ok(registry)
+    Ok((registry, done))
+}
+
+/// Brings the registry's tables up to date, as a start would, and serves nothing.
+///
+/// # Errors
+/// [`StartError`] with what cannot be used.
+pub(crate) async fn migrate(settings: &Settings) -> Result<Vec<Migrated>, StartError> {
+    let keys = Keys::load(&settings.activation.data_directory, &mut rand::rng())?;
+    let sealer = Sealer::new(&keys.registry, rand::random);
+    let (registry, done) = open_registry(&location(settings)?, sealer, mark(&keys)).await?;
+    registry.close().await;
+    Ok(done)
+}
+
+/// Stands for the keys that a registry is made with.
+fn mark(keys: &Keys) -> [u8; 32] {
+    // The setups of personal PINs may change: each record names its own.
+    keys.registry.hash("key check", b"")
 }
 
 fn notifier(settings: &Settings) -> Result<Option<Arc<Notifier>>, StartError> {
@@ -239,13 +260,17 @@ fn texts(sms: &Sms) -> Result<SmsTexts, StartError> {
 
 fn enrolment(settings: &Settings) -> Result<Option<EnrolmentVerifier>, StartError> {
     let section = &settings.activation;
-    let settings = section.enrolment_jwks_file.clone().map(|jwks_file| EnrolmentSettings {
-        jwks_file,
-        audience: section.enrolment_audience.clone(),
-        issuer: section.enrolment_issuer.clone(),
-        leeway: LEEWAY,
-    });
-    Ok(settings.map(EnrolmentVerifier::load).transpose()?)
+    let keys = match section.enrolment_jwks_file.clone() {
+        Some(file) => EnrolmentKeys::File(file),
+        None if settings.takes_development_tokens() => {
+            let key = keys::development_key(&section.data_directory, &mut rand::rng())?;
+            warn!("enrolment tokens of the development key are taken (sms.gateway = \"outbox\", no proofing system)");
+            EnrolmentKeys::Development(key.verifying_key())
+        }
+        None => return Ok(None),
+    };
+    let (audience, issuer) = (section.enrolment_audience.clone(), section.enrolment_issuer.clone());
+    Ok(Some(EnrolmentVerifier::load(EnrolmentSettings { keys, audience, issuer, leeway: LEEWAY })?))
 }
 
 fn service_settings(settings: &Settings) -> ServiceSettings {

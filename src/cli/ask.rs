@@ -1,66 +1,84 @@
-//! One question to a relay over plain HTTP: enough for health, version and metrics, and for nothing else.
+//! Questions to a running service over HTTP, as its operators ask them: one, with little patience.
 
+use std::error::Error as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use anyhow::{Context as _, bail};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde_json::Value;
 use url::Url;
 
-/// When a relay that does not answer is given up: before a container engine gives the command up.
+use super::exit::{Exit, Failure};
+use crate::activation::https;
+
+/// Where `handoff serve` listens by default.
+pub(super) const DEFAULT_SERVICE: &str = "http://127.0.0.1:8080";
+
+/// When a service that does not answer is given up: before a container engine gives the command up.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Longest answer that is read; metrics have about 40 KiB.
-const MOST_BYTES: u64 = 1024 * 1024;
+/// Longest answer that is read: metrics have about 40 KiB, a full outbox two megabytes.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 
-/// What a relay answered.
+/// What a service answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
-    pub(super) status: u16,
+    pub(super) status: StatusCode,
     pub(super) body: String,
 }
 
-/// The relay's page of this path.
-pub(super) async fn ask(relay: &Url, path: &str) -> anyhow::Result<Answer> {
-    let answer = tokio::time::timeout(PATIENCE, exchange(relay, path)).await;
-    answer.unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs())).with_context(|| format!("{relay}"))
+/// The page of this path.
+pub(super) async fn ask(service: &Url, path: &str) -> anyhow::Result<Answer> {
+    let client = https::direct(None)?.timeout(PATIENCE).build()?;
+    get(&client, service, path).await
 }
 
-async fn exchange(relay: &Url, path: &str) -> anyhow::Result<Answer> {
-    ensure!(
-        relay.scheme() == "http",
-        "must begin with http://: where TLS is, give the address of server.metrics_listen"
-    );
-    let (Some(host), Some(port)) = (relay.host_str(), relay.port_or_known_default()) else { bail!("names no host") };
-    let mut stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
-    // HTTP/1.0: the answer comes in one piece, and ends with the connection.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut bytes = Vec::new();
-    stream.take(MOST_BYTES).read_to_end(&mut bytes).await?;
-    parse(&String::from_utf8_lossy(&bytes)).context("what answers does not speak HTTP")
+/// The page of this path, with a client that is there already.
+pub(super) async fn get(client: &Client, service: &Url, path: &str) -> anyhow::Result<Answer> {
+    answer(client.get(service.join(path)?), service).await
 }
 
-fn parse(text: &str) -> Option<Answer> {
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.lines().next()?.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_its_status_and_its_body() {
-        let text = "HTTP/1.0 503 Service Unavailable\r\nretry-after: 2\r\n\r\nnot ready\r\n\r\n";
-        assert_eq!(parse(text), Some(Answer { status: 503, body: "not ready\r\n\r\n".to_owned() }));
+/// Sends a request, and reads the whole answer.
+pub(super) async fn answer(request: RequestBuilder, service: &Url) -> anyhow::Result<Answer> {
+    let failed = |problem: reqwest::Error| anyhow::anyhow!("{service}: {}", reason(&problem));
+    let mut answer = request.send().await.map_err(failed)?;
+    let status = answer.status();
+    let mut body = Vec::new();
+    while let Some(part) = answer.chunk().await.map_err(failed)? {
+        if body.len().saturating_add(part.len()) > MOST_BYTES {
+            bail!("{service}: the answer is longer than any that a service gives");
+        }
+        body.extend_from_slice(&part);
     }
+    let body = String::from_utf8(body).with_context(|| format!("{service}: the answer is not text"))?;
+    Ok(Answer { status, body })
+}
 
-    #[test]
-    fn what_is_no_answer_is_none() {
-        for text in ["", "HTTP/1.1 200 OK\r\n", "SSH-2.0-OpenSSH_9.2\r\n\r\n", "HTTP/1.1 two hundred\r\n\r\n"] {
-            assert_eq!(parse(text), None, "{text}");
+/// The cause of a failure that says most; what stands above it names the client's parts.
+fn reason(problem: &reqwest::Error) -> String {
+    if problem.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause = problem.source();
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
+    }
+    cause.map_or_else(|| problem.to_string(), ToString::to_string)
+}
+
+impl Answer {
+    /// What the service says of a refusal: a problem's title and advice (RFC 9457), or only the status.
+    pub(super) fn refusal(&self) -> String {
+        let problem: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let text = |name: &str| problem.get(name).and_then(Value::as_str);
+        match (text("title"), text("detail")) {
+            (Some(title), Some(detail)) => format!("{title}. {detail}"),
+            _ => format!("the answer is {}", self.status),
         }
     }
+}
+
+/// A service that does not answer, or not as wanted.
+pub(super) fn unreachable(problem: anyhow::Error) -> Failure {
+    Failure { exit: Exit::Unreachable, problem }
 }

@@ -37,7 +37,8 @@ pub(super) fn read_picture(path: &Path) -> Result<Vec<u8>, FileError> {
     read(path, "a picture", MAX_PICTURE_BYTES)
 }
 
-fn read(path: &Path, what: &'static str, most: u64) -> Result<Vec<u8>, FileError> {
+/// Reads a file that has at most so many bytes.
+pub(super) fn read(path: &Path, what: &'static str, most: u64) -> Result<Vec<u8>, FileError> {
     let failed = |source| FileError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;

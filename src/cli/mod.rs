@@ -3,20 +3,33 @@
 //! Standard output carries what was asked for, standard error what went wrong and the log. With `--json` each line of
 //! standard output is one JSON object with an `event`.
 
+mod activate;
+mod admin;
+mod apps;
 mod ask;
 mod check_config;
+mod copying;
 mod demo;
+mod enrolment_token;
 mod exit;
 mod files;
+mod fill_in;
+mod guide;
+mod migrate;
 mod narrate;
 mod new;
 mod old;
+mod outbox;
 mod output;
 mod picture;
 mod qr_screen;
+mod questions;
 mod relays;
 mod serve;
+mod state_file;
 mod status;
+mod unlock;
+mod users;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use utoipa::OpenApi as _;
@@ -46,11 +59,18 @@ enum Command {
     Serve(Box<serve::Serve>),
     Old(Box<old::Old>),
     New(Box<new::New>),
+    Activate(Box<activate::Activate>),
+    Apps(Box<apps::Apps>),
+    Unlock(unlock::Unlock),
     Demo(demo::Demo),
     CheckConfig(Box<check_config::CheckConfig>),
     #[command(name = "healthcheck")]
     HealthCheck(status::HealthCheck),
     Status(status::Status),
+    Migrate(Box<migrate::Migrate>),
+    Users(Box<users::Users>),
+    EnrolmentToken(Box<enrolment_token::EnrolmentToken>),
+    Outbox(outbox::Outbox),
     /// Print the version of this binary and of the protocol
     #[command(disable_version_flag = true)]
     Version,
@@ -79,10 +99,17 @@ impl Cli {
             Command::Serve(serve) => serve.run(output),
             Command::Old(old) => old.run(output),
             Command::New(new) => new.run(output),
+            Command::Activate(activate) => activate.run(output),
+            Command::Apps(apps) => apps.run(output),
+            Command::Unlock(unlock) => unlock.run(output),
             Command::Demo(demo::Demo {}) => demo::Demo::run(output),
             Command::CheckConfig(check) => check.run(output),
             Command::HealthCheck(check) => check.run(output),
             Command::Status(status) => status.run(output),
+            Command::Migrate(migrate) => migrate.run(output),
+            Command::Users(users) => users.run(output),
+            Command::EnrolmentToken(token) => token.run(output),
+            Command::Outbox(outbox) => outbox.run(output),
             Command::Version => {
                 let version = Version::of_this_binary();
                 let text = format!("{} {}, protocol {}", version.name, version.release, version.protocol);
@@ -112,6 +139,14 @@ fn with_causes(problem: &anyhow::Error) -> String {
         .skip(1)
         .map(ToString::to_string)
         .fold(problem.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
+}
+
+/// Does the work, unless the person interrupts it first.
+async fn interruptible(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    tokio::select! {
+        end = work => end,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
 }
 
 /// Runs one app. What still waits for a line from standard input at the end is left behind.

@@ -1,26 +1,35 @@
 //! `handoff new`: the app that scans and receives.
 
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::io::{BufRead as _, Read as _};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::signal::ctrl_c;
 use zeroize::Zeroizing;
 
+use super::activate::MODEL;
 use super::exit::{Exit, Failure};
+use super::guide::{Answers, Guide};
 use super::output::Output;
 use super::relays::RelayArgs;
+use super::state_file::StateFile;
 use super::{files, narrate, picture};
+use crate::client::activation::{BadGrant, Beginning, CopyGrant, SavedApp, ServerUrl};
 use crate::client::{EndReason, NewApp, NewHandle, NewOutcome, NewSettings};
-use crate::crypto::{DeviceInfo, DeviceKey};
+use crate::crypto::{Binding, Credential, DeviceInfo, DeviceKey};
 use crate::protocol::qr::QrPayload;
 
 /// A QR text has a few hundred characters; more is something else.
 const MAX_QR_TEXT_BYTES: u64 = 4096;
 
 /// Receive a credential: read the QR code, show the check code, write the file
+///
+/// With --state, what comes is the copy grant of an active app (handoff old --state), and this app becomes active itself:
+/// it asks for the user ID, the temporary PIN of the SMS, a personal PIN twice, fingerprint or face, notifications.
+/// Killed after the handoff, the same command goes on where it was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  handoff new --qr-image qr.png --state phone.json    copies an app, and activates the copy
   handoff new --qr-image qr.png --out id.json    a photo, a screenshot, what --qr-out writes
   handoff new --qr 'HO:...' --out id.json        the text inside the code
   zbarimg -q --raw qr.png | handoff new --out id.json")]
@@ -34,8 +43,27 @@ pub(super) struct New {
     qr_image: Option<PathBuf>,
 
     /// Write the credential here, readable by its owner only
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "state")]
+    out: Option<PathBuf>,
+
+    /// Activate this app with the copy grant that comes, and keep its state here, readable by its owner only
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    state: Option<PathBuf>,
+
+    /// The activation's server [default: the relay's address]
+    #[arg(long, value_name = "URL", requires = "state")]
+    server: Option<String>,
+
+    /// What the person calls this app
+    #[arg(long, value_name = "NAME", default_value = "New phone", requires = "state")]
+    name: String,
+
+    /// The user ID [default: asked]
+    #[arg(long, value_name = "ID", requires = "state")]
+    user_id: Option<String>,
+
+    #[command(flatten)]
+    answers: Answers,
 
     /// Replace the file if it exists
     #[arg(long)]
@@ -45,19 +73,83 @@ pub(super) struct New {
     relays: RelayArgs,
 }
 
+/// The file for what comes.
+enum Place<'a> {
+    /// For the credential.
+    Out(&'a Path),
+    /// For an app that becomes active at this server.
+    State(StateFile, ServerUrl),
+}
+
 impl New {
     pub(super) fn run(self, output: Output) -> Result<Exit, Failure> {
         super::in_runtime(async move {
-            // Known before the handoff, so that no credential arrives and cannot be kept.
-            files::check_writable(&self.out, self.force)?;
+            let place = self.place()?;
+            if let Place::State(state, _) = &place
+                && let Some(saved) = state.read()?
+            {
+                return self.activate(state, saved, output).await;
+            }
             let app = NewApp::new(self.relays.list()?, self.relays.connector()?);
             let payload = QrPayload::from_text(&self.qr_text()?).map_err(anyhow::Error::from)?;
             let device = DeviceInfo::new("handoff new", env!("CARGO_PKG_VERSION")).context("this device")?;
-            let mut settings = NewSettings::new(device, DeviceKey::generate(&mut rand::rng()));
+            let key = DeviceKey::generate(&mut rand::rng());
+            let mut settings = NewSettings::new(device, key.clone());
             settings.patience = self.relays.patience();
             let transfer = app.start(settings, payload).map_err(anyhow::Error::from)?;
-            self.accompany(transfer, output).await
+            let (credential, binding) = match accompany(transfer, output).await {
+                Ok(received) => received,
+                Err(exit) => return Ok(exit),
+            };
+            match place {
+                Place::Out(path) => self.keep(path, &credential, output),
+                Place::State(state, server) => {
+                    let saved = self.app((&credential, &binding), key, server)?;
+                    state.save(&saved)?;
+                    self.activate(&state, saved, output).await
+                }
+            }
         })
+    }
+
+    /// Known before the handoff, so that nothing arrives and cannot be kept.
+    fn place(&self) -> Result<Place<'_>, Failure> {
+        if let Some(path) = &self.state {
+            let server = self.server.clone().unwrap_or_else(|| self.relays.server());
+            let url = ServerUrl::parse(&server).with_context(|| format!("--server {server}"))?;
+            files::check_writable(path, true)?;
+            return Ok(Place::State(StateFile::new(path, self.relays.ca_file()), url));
+        }
+        let path = self.out.as_deref().ok_or_else(|| anyhow!("say --out FILE or --state FILE"))?;
+        files::check_writable(path, self.force)?;
+        Ok(Place::Out(path))
+    }
+
+    /// A new app that the old one vouches for.
+    fn app(
+        &self,
+        (credential, binding): (&Credential, &Binding),
+        key: DeviceKey,
+        server: ServerUrl,
+    ) -> Result<SavedApp, Failure> {
+        let grant = CopyGrant::received(credential, binding).map_err(|problem| {
+            let advice = if problem == BadGrant::Other { "; say --out FILE to keep it as it is" } else { "" };
+            Failure { exit: Exit::Ended, problem: anyhow!("{problem}{advice}") }
+        })?;
+        Ok(SavedApp::new(server, key, (&self.name, MODEL), Beginning::copy(&grant)))
+    }
+
+    async fn activate(&self, state: &StateFile, saved: SavedApp, output: Output) -> Result<Exit, Failure> {
+        let guide = Guide::new(output, state, self.answers.clone()).user_id(self.user_id.as_deref());
+        super::interruptible(guide.lead(saved)).await
+    }
+
+    fn keep(&self, path: &Path, credential: &Credential, output: Output) -> Result<Exit, Failure> {
+        files::write(path, credential, self.force)?;
+        let bytes = credential.len();
+        let text = format!("Wrote {bytes} bytes to {}.", path.display());
+        output.say(&text, &serde_json::json!({"event": "written", "bytes": bytes, "path": path}));
+        Ok(Exit::Success)
     }
 
     fn qr_text(&self) -> Result<Zeroizing<String>, Failure> {
@@ -69,35 +161,37 @@ impl New {
             return Ok(Zeroizing::new(text.with_context(|| path.display().to_string())?));
         }
         let mut text = Zeroizing::new(String::new());
-        std::io::stdin().take(MAX_QR_TEXT_BYTES).read_to_string(&mut text).context("standard input")?;
+        let mut input = std::io::stdin().lock();
+        // The lines behind it are answers of the person.
+        let line = if self.state.is_some() {
+            input.by_ref().take(MAX_QR_TEXT_BYTES).read_line(&mut text)
+        } else {
+            input.take(MAX_QR_TEXT_BYTES).read_to_string(&mut text)
+        };
+        line.context("standard input")?;
         Ok(text)
     }
+}
 
-    async fn accompany(&self, mut transfer: NewHandle, output: Output) -> Result<Exit, Failure> {
-        let mut interrupted = false;
-        loop {
-            tokio::select! {
-                event = transfer.next_event() => match event {
-                    Some(event) => output.tell(narrate::new(&event)),
-                    None => break,
-                },
-                _ = ctrl_c(), if !interrupted => {
-                    interrupted = true;
-                    transfer.cancel();
-                }
+/// Tells how the handoff goes; what came, or the exit code.
+async fn accompany(mut transfer: NewHandle, output: Output) -> Result<(Credential, Binding), Exit> {
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            event = transfer.next_event() => match event {
+                Some(event) => output.tell(narrate::new(&event)),
+                None => break,
+            },
+            _ = ctrl_c(), if !interrupted => {
+                interrupted = true;
+                transfer.cancel();
             }
         }
-        match transfer.join().await {
-            NewOutcome::Received { credential, .. } => {
-                files::write(&self.out, &credential, self.force)?;
-                let bytes = credential.len();
-                let text = format!("Wrote {bytes} bytes to {}.", self.out.display());
-                output.say(&text, &serde_json::json!({"event": "written", "bytes": bytes, "path": self.out}));
-                Ok(Exit::Success)
-            }
-            NewOutcome::Ended(_) if interrupted => Ok(Exit::Interrupted),
-            NewOutcome::Ended(EndReason::Unreachable(_)) => Ok(Exit::Unreachable),
-            NewOutcome::Ended(_) => Ok(Exit::Ended),
-        }
+    }
+    match transfer.join().await {
+        NewOutcome::Received { credential, binding, .. } => Ok((credential, binding)),
+        NewOutcome::Ended(_) if interrupted => Err(Exit::Interrupted),
+        NewOutcome::Ended(EndReason::Unreachable(_)) => Err(Exit::Unreachable),
+        NewOutcome::Ended(_) => Err(Exit::Ended),
     }
 }

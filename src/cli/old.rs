@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin, stdin};
 use tokio::signal::ctrl_c;
 use zeroize::Zeroizing;
 
+use super::copying::Copying;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::qr_screen::QrScreen;
 use super::relays::RelayArgs;
+use super::state_file::StateFile;
 use super::{files, narrate};
 use crate::client::{EndReason, OldApp, OldEvent, OldHandle, OldOutcome, OldSettings, VerdictPolicy};
 use crate::crypto::{CheckCode, DeviceInfo};
@@ -21,15 +23,23 @@ use crate::protocol::limits::{MAX_TOKEN_BYTES, SESSION_LIFETIME};
 use crate::protocol::qr::Suite;
 
 /// Hand a credential over: show the QR code, ask for the check code, send
+///
+/// With --state, an active app copies itself: what it hands over is a grant with which the new phone becomes an app of the
+/// same user (handoff new --state). It stays active, and waits to hear that the new one is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  handoff old --state phone.json --qr-out qr.png     copies an active app to another phone
   handoff old --credential id.json                   draws the code in this terminal
   handoff old --credential id.json --qr-out qr.png   and keeps it as a picture, too
   handoff old --credential id.json --static-qr       one code for the whole three minutes")]
 pub(super) struct Old {
     /// The file to hand over, at most 256 KiB
-    #[arg(long, value_name = "FILE")]
-    credential: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "state")]
+    credential: Option<PathBuf>,
+
+    /// The state of an active app, as handoff activate writes it: hand over a copy grant
+    #[arg(long, value_name = "FILE", conflicts_with = "credential")]
+    state: Option<PathBuf>,
 
     /// Write the current QR code here, as .png or .svg, and take it away when it is no longer valid
     #[arg(long, value_name = "FILE")]
@@ -71,11 +81,23 @@ enum SuiteName {
 impl Old {
     pub(super) fn run(self, output: Output) -> Result<Exit, Failure> {
         super::in_runtime(async move {
-            let credential = files::read_credential(&self.credential)?;
+            let copying = match &self.state {
+                Some(path) => Some(Copying::begin(&StateFile::new(path, self.relays.ca_file())).await?),
+                None => None,
+            };
+            let payload = match (&copying, &self.credential) {
+                (Some(copying), _) => copying.payload(),
+                (None, Some(path)) => files::read_credential(path)?.into(),
+                (None, None) => return Err(anyhow!("say --credential FILE or --state FILE").into()),
+            };
             let app = OldApp::new(self.relays.list()?, self.relays.connector()?);
             let screen = QrScreen::new(output.is_json(), self.qr_out.clone()).map_err(anyhow::Error::from)?;
-            let transfer = app.start(self.settings()?, credential).map_err(anyhow::Error::from)?;
-            Person { output, screen, lines: BufReader::new(stdin()).lines(), is_asked: false }.accompany(transfer).await
+            let transfer = app.start(self.settings()?, payload).map_err(anyhow::Error::from)?;
+            let person = Person { output, screen, lines: BufReader::new(stdin()).lines(), is_asked: false };
+            match (person.accompany(transfer).await?, copying) {
+                (Exit::Success, Some(copying)) => copying.until_active(output).await,
+                (exit, _) => Ok(exit),
+            }
         })
     }
 

@@ -37,6 +37,13 @@ impl Output {
         }
     }
 
+    /// [`Self::say`] for a command that goes on for ever: whether anybody reads.
+    pub(super) fn say_while_read(self, text: &str, event: &Value) -> bool {
+        let mut out = stdout().lock();
+        let written = if self.json { writeln!(out, "{event}") } else { writeln!(out, "{text}") };
+        written.and_then(|()| out.flush()).is_ok()
+    }
+
     /// Prints a line on standard output as it is.
     pub(super) fn raw(text: &str) {
         // If nobody reads any more, there is nobody left to tell.

@@ -1,7 +1,7 @@
 //! Which relay the two apps use: the flags, and what becomes of them.
 
 use std::num::NonZeroU8;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +12,9 @@ use crate::protocol::qr::{RelayHost, RelayRef};
 
 /// Where `handoff serve` listens by default.
 const DEFAULT_RELAY: &str = "ws://127.0.0.1:8080";
+
+/// The same service as its HTTP side is told.
+pub(super) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
 /// Hosts that a QR code may name without further ado: they lead to this device itself.
 const LOOPBACK_HOSTS: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
@@ -67,6 +70,18 @@ impl RelayArgs {
             None if needs_tls => Connector::new()?,
             None => Connector::plain(),
         })
+    }
+
+    /// The HTTP side of the first address: activation is served by the same service.
+    pub(super) fn server(&self) -> String {
+        let first = self.urls().first().copied().unwrap_or(DEFAULT_RELAY);
+        let server = first.strip_prefix("ws").map(|rest| format!("http{rest}"));
+        server.and_then(|url| Some(Url::parse(&url).ok()?.origin().ascii_serialization())).unwrap_or_default()
+    }
+
+    /// The file of certificate authorities.
+    pub(super) fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
     }
 
     /// How long to try until a relay answers for the first time.

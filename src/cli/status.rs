@@ -4,14 +4,11 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::ask::ask;
+use super::ask::{DEFAULT_SERVICE, ask, unreachable};
 use super::exit::{Exit, Failure};
 use super::in_runtime;
 use super::output::Output;
 use crate::telemetry;
-
-/// Where `handoff serve` listens by default.
-const DEFAULT_RELAY: &str = "http://127.0.0.1:8080";
 
 /// Ask a relay whether it lives, or takes connections
 ///
@@ -23,7 +20,7 @@ const DEFAULT_RELAY: &str = "http://127.0.0.1:8080";
   handoff healthcheck http://127.0.0.1:9090")]
 pub(super) struct HealthCheck {
     /// The relay, or its `server.metrics_listen`
-    #[arg(default_value = DEFAULT_RELAY)]
+    #[arg(default_value = DEFAULT_SERVICE)]
     url: Url,
 
     /// Ask whether it lives (/healthz) and not whether it takes connections (/readyz)
@@ -56,7 +53,7 @@ impl HealthCheck {
   handoff status http://10.1.2.3:9090 --json")]
 pub(super) struct Status {
     /// The relay, or its `server.metrics_listen`
-    #[arg(default_value = DEFAULT_RELAY)]
+    #[arg(default_value = DEFAULT_SERVICE)]
     url: Url,
 }
 
@@ -101,16 +98,12 @@ impl Status {
 
     async fn page(&self, path: &str) -> anyhow::Result<String> {
         let answer = ask(&self.url, path).await?;
-        match answer.status {
+        match answer.status.as_u16() {
             200 => Ok(answer.body),
             404 => bail!("{}: {path} is not served here; give the address of server.metrics_listen", self.url),
             status => bail!("{}: {path} answers {status}", self.url),
         }
     }
-}
-
-fn unreachable(problem: anyhow::Error) -> Failure {
-    Failure { exit: Exit::Unreachable, problem }
 }
 
 /// The sum of a metric's series that have `label`.

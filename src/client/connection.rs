@@ -61,15 +61,7 @@ impl Connector {
     /// # Errors
     /// [`TlsSetupError`] if the file has no certificate that can be trusted.
     pub fn with_extra_roots(pem_file: &Path) -> Result<Self, TlsSetupError> {
-        let mut roots = native_roots();
-        let certificates = CertificateDer::pem_file_iter(pem_file).map_err(|_| TlsSetupError::UnreadableRoots)?;
-        let mut added = false;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|_| TlsSetupError::UnreadableRoots)?;
-            roots.add(certificate).map_err(|_| TlsSetupError::UnreadableRoots)?;
-            added = true;
-        }
-        if added { Self::trusting(roots) } else { Err(TlsSetupError::UnreadableRoots) }
+        Self::trusting(extra_roots(pem_file)?)
     }
 
     /// For `ws://` only: every `wss://` connection fails.
@@ -85,16 +77,7 @@ impl Connector {
     }
 
     fn trusting(roots: RootCertStore) -> Result<Self, TlsSetupError> {
-        if roots.is_empty() {
-            return Err(TlsSetupError::NoRoots);
-        }
-        // The provider is named, so that no other part of the process can choose it.
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|_| TlsSetupError::NoRoots)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { tls: Some(Arc::new(config)), dial: Arc::new(Direct) })
+        Ok(Self { tls: Some(Arc::new(tls_config(roots)?)), dial: Arc::new(Direct) })
     }
 
     /// Connects to one side of a session, for a tool that speaks the protocol itself. An app starts a transfer instead.
@@ -126,8 +109,35 @@ impl Connector {
     }
 }
 
+/// TLS for a client that trusts these authorities.
+pub(super) fn tls_config(roots: RootCertStore) -> Result<ClientConfig, TlsSetupError> {
+    if roots.is_empty() { Err(TlsSetupError::NoRoots) } else { tls_of(roots) }
+}
+
+/// [`tls_config`] of a client that may trust nobody, because it makes plain connections only.
+pub(super) fn tls_of(roots: RootCertStore) -> Result<ClientConfig, TlsSetupError> {
+    // The provider is named, so that no other part of the process can choose it.
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| TlsSetupError::NoRoots)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// What the operating system trusts, and the certificates in a PEM file.
+pub(super) fn extra_roots(pem_file: &Path) -> Result<RootCertStore, TlsSetupError> {
+    let mut roots = native_roots();
+    let certificates = CertificateDer::pem_file_iter(pem_file).map_err(|_| TlsSetupError::UnreadableRoots)?;
+    let mut added = false;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|_| TlsSetupError::UnreadableRoots)?;
+        roots.add(certificate).map_err(|_| TlsSetupError::UnreadableRoots)?;
+        added = true;
+    }
+    if added { Ok(roots) } else { Err(TlsSetupError::UnreadableRoots) }
+}
+
 /// What the operating system trusts; nothing where it does not say.
-fn native_roots() -> RootCertStore {
+pub(super) fn native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots

@@ -45,6 +45,7 @@
 //! # }
 //! ```
 
+pub mod activation;
 mod app;
 mod arq;
 mod backoff;

@@ -143,11 +143,19 @@ impl SmsSecond {
         self.gateway.map(|gateway| route!(self, gateway))
     }
 
-    pub(super) fn check(&self) -> Result<(), Bad> {
+    pub(super) fn check(&self, first: &Sms) -> Result<(), Bad> {
         let is_real = self.gateway != Some(SmsGateway::Outbox);
         Bad::unless(is_real, "sms_second.gateway", "must be one that sends")?;
-        well_formed(&route!(self, SmsGateway::Http), &SECOND)?;
-        self.route().map_or(Ok(()), |route| needed(&route, &SECOND))
+        let written = route!(self, SmsGateway::Http);
+        well_formed(&written, &SECOND)?;
+        let Some(route) = self.route() else {
+            let in_vain = set(&written, &SECOND).into_iter().find(|(_, is_set)| *is_set);
+            return in_vain.map_or(Ok(()), |(key, _)| Err(Bad::new(key, "has no effect without sms_second.gateway")));
+        };
+        let is_second = first.gateway != SmsGateway::Outbox;
+        let alone = "has no effect with sms.gateway = \"outbox\", which takes every SMS: name a gateway in sms.gateway";
+        Bad::unless(is_second, "sms_second.gateway", alone)?;
+        needed(&route, &SECOND)
     }
 }
 
@@ -159,6 +167,7 @@ struct Names {
     url: &'static str,
     body: &'static str,
     message_id: &'static str,
+    report_key: &'static str,
 }
 
 const FIRST: Names = Names {
@@ -168,6 +177,7 @@ const FIRST: Names = Names {
     url: "sms.url",
     body: "sms.body",
     message_id: "sms.message_id",
+    report_key: "sms.report_key",
 };
 
 const SECOND: Names = Names {
@@ -177,6 +187,7 @@ const SECOND: Names = Names {
     url: "sms_second.url",
     body: "sms_second.body",
     message_id: "sms_second.message_id",
+    report_key: "sms_second.report_key",
 };
 
 fn well_formed(route: &SmsRoute<'_>, names: &Names) -> Result<(), Bad> {
@@ -186,6 +197,19 @@ fn well_formed(route: &SmsRoute<'_>, names: &Names) -> Result<(), Bad> {
     Bad::unless(is_body, names.body, "must be a JSON object or a form with {text} and {to}")?;
     let is_pointer = route.message_id.is_none_or(|place| place.starts_with('/'));
     Bad::unless(is_pointer, names.message_id, "must be a JSON pointer that begins with /")
+}
+
+/// Which settings of a gateway are set.
+fn set(route: &SmsRoute<'_>, names: &Names) -> [(&'static str, bool); 7] {
+    [
+        (names.account, route.account.is_some()),
+        (names.token, route.token.is_some()),
+        (names.sender, route.sender.is_some()),
+        (names.url, route.url.is_some()),
+        (names.body, route.body.is_some()),
+        (names.message_id, route.message_id.is_some()),
+        (names.report_key, route.report_key.is_some()),
+    ]
 }
 
 fn needed(route: &SmsRoute<'_>, names: &Names) -> Result<(), Bad> {

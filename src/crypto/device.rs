@@ -4,11 +4,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p256::elliptic_curve::Generate as _;
 use rand::CryptoRng;
-use zeroize::ZeroizeOnDrop;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::ChannelError;
 
@@ -69,6 +71,28 @@ impl DeviceKey {
     /// Makes a key.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
         Self(Arc::new(SigningKey::generate_from_rng(rng)))
+    }
+
+    /// A key that [`Self::to_bytes`] gave; `None` if the bytes are no key.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        SigningKey::from_slice(bytes).ok().map(|key| Self(Arc::new(key)))
+    }
+
+    /// The secret itself, for an app that keeps its key in a place of its own. A phone's key store gives none away.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes().into())
+    }
+
+    /// A JSON Web Signature in its compact form (RFC 7515), ES256, over these two JSON objects: what an app says outside
+    /// of a handoff. It cannot be taken for what this key signs in one, which begins with `handoff/1 `: the text that a
+    /// JWS signs has neither slash nor space.
+    #[must_use]
+    pub fn jws(&self, header: &str, claims: &str) -> String {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.sign(message.as_bytes());
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
     /// The public key: SEC1, uncompressed.

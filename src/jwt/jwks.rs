@@ -141,6 +141,12 @@ impl Keys {
         if keys.is_empty() { Err(Problem::NoKey) } else { Ok(Self(keys)) }
     }
 
+    /// One key that is in no file, and has no name.
+    #[must_use]
+    pub fn only(key: &VerifyingKey) -> Self {
+        Self(vec![(None, DecodingKey::from_ec_der(key.to_sec1_point(false).as_bytes()))])
+    }
+
     /// The key of this name; without a name, the only key that there is.
     #[must_use]
     pub fn select(&self, kid: Option<&str>) -> Option<&DecodingKey> {

@@ -59,6 +59,8 @@ pub enum Label {
     SmsDelivery,
     /// `way`: on this phone, or on another.
     ActivationWay,
+    /// `reason`: why an activation is over without an app.
+    ActivationEnd,
     /// `step`: what is done in an activation.
     ActivationStep,
     /// `outcome`: what became of a step.
@@ -73,8 +75,11 @@ pub enum Label {
     Version,
 }
 
-/// How an SMS can end.
-pub const SMS_OUTCOMES: &[&str] = &["sent", "failed", "queue_full"];
+/// Why an activation can be over without an app (a test of the activation compares).
+pub const ACTIVATION_ENDS: &[&str] = &["expired", "cancelled", "user_id_wrong", "pins_used_up", "grantor_gone"];
+
+/// How an SMS can end; unknown: the process died meanwhile.
+pub const SMS_OUTCOMES: &[&str] = &["sent", "failed", "queue_full", "unknown"];
 
 /// How an attempt at a gateway can end (a test of the sender compares).
 pub const SMS_ATTEMPT_OUTCOMES: &[&str] =
@@ -155,9 +160,12 @@ impl Label {
             Self::Role => "role",
             Self::From => "from",
             Self::State => "state",
-            Self::CloseReason | Self::EndReason | Self::JoinRefusal | Self::HandshakeRefusal | Self::RedisError => {
-                "reason"
-            }
+            Self::ActivationEnd
+            | Self::CloseReason
+            | Self::EndReason
+            | Self::JoinRefusal
+            | Self::HandshakeRefusal
+            | Self::RedisError => "reason",
             Self::Limit => "limit",
             Self::HopPath => "path",
             Self::NodeQueue => "queue",
@@ -195,6 +203,7 @@ impl Label {
             Self::HopPath => HOP_PATHS.to_vec(),
             Self::NodeQueue => NODE_QUEUES.to_vec(),
             Self::ActivationWay => vec!["this_phone", "other_phone"],
+            Self::ActivationEnd => ACTIVATION_ENDS.to_vec(),
             Self::ActivationStep => ACTIVATION_STEPS_KNOWN.to_vec(),
             Self::StepOutcome => STEP_OUTCOMES.to_vec(),
             Self::RedisError => REDIS_ERRORS_KNOWN.to_vec(),
@@ -338,6 +347,8 @@ metrics_table! {
         "Session records that this node put back after Redis had lost them.";
     ACTIVATIONS_STARTED = "handoff_activation_starts_total", Kind::Counter, None, [ActivationWay],
         "Activations that were started, by way.";
+    ACTIVATIONS_ENDED = "handoff_activation_ends_total", Kind::Counter, None, [ActivationEnd],
+        "Activations that are over without an app; that one expired is noticed within ten minutes.";
     ACTIVATION_STEPS = "handoff_activation_steps_total", Kind::Counter, None, [ActivationStep, StepOutcome],
         "Steps of activations, by outcome; the last step, once taken, makes the app active.";
     ACTIVATION_DURATION = "handoff_activation_duration_seconds", Kind::Histogram(ACTIVATION_SECONDS),

@@ -106,6 +106,9 @@ def check_settings(name, documents):
             "HANDOFF_ACTIVATION__DATABASE_URL_FILE": "postgres://x",
             "HANDOFF_ACTIVATION__WEBHOOK_KEY_FILE": "A" * 43,
             "HANDOFF_SMS__TOKEN_FILE": "x",
+            "HANDOFF_SMS__REPORT_KEY_FILE": "x",
+            "HANDOFF_SMS_SECOND__TOKEN_FILE": "x",
+            "HANDOFF_SMS_SECOND__REPORT_KEY_FILE": "A" * 43,
         }
         variables = {variable["name"] for variable in relay(documents)["containers"][0].get("env", [])}
         unknown = {name for name in variables if name.startswith("HANDOFF_")} - set(values)
@@ -153,27 +156,28 @@ def check_metrics_are_not_public(name, documents):
             expect(document["spec"]["type"] == "ClusterIP" and len(document["spec"]["ports"]) == 1, f"{name}: metrics service")
         if document["kind"] == "Ingress":
             paths = [p for rule in document["spec"]["rules"] for p in rule["http"]["paths"]]
-            expect([p["path"] for p in paths] == public_paths(documents), f"{name}: the ingress lets in {paths}")
+            expect([p["path"] for p in paths] == public_paths(name, documents), f"{name}: the ingress lets in {paths}")
             expect(all(p["backend"]["service"]["port"]["name"] == "public" for p in paths), f"{name}: ingress to metrics")
         if document["kind"] == "HTTPRoute":
             [rule] = document["spec"]["rules"]
             paths = [match["path"]["value"] for match in rule["matches"]]
-            expect(paths == public_paths(documents), f"{name}: the route lets in {paths}")
+            expect(paths == public_paths(name, documents), f"{name}: the route lets in {paths}")
             service = of_kind(documents, "Service", rule["backendRefs"][0]["name"])
             expect([p["port"] for p in service["spec"]["ports"]] == [rule["backendRefs"][0]["port"]], f"{name}: route to nowhere")
             expect(service["spec"]["ports"][0]["targetPort"] == "public", f"{name}: route to metrics")
 
 
-def public_paths(documents):
-    """What phones need, and neither health, administration nor outbox."""
+def public_paths(name, documents):
+    """What phones and SMS gateways need, and neither health, administration nor outbox."""
     has_activation = "\nenabled = true\n" in settings_file(documents)
-    return ["/v1/sessions/"] + ["/v1/activations", "/v1/apps"] * has_activation
+    has_reports = name in ("gateway", "production")
+    return ["/v1/sessions/"] + ["/v1/activations", "/v1/apps"] * has_activation + ["/v1/sms/reports"] * has_reports
 
 
 def check_activation(name, documents):
     """Keys and addresses come from secrets alone; tables are made before pods start, by a Job that has what it needs."""
     text = settings_file(documents)
-    for secret in ("database_url", "webhook_key", "token"):
+    for secret in ("database_url", "webhook_key", "token", "report_key"):
         expect(not re.search(rf"^{secret} =", text, re.M), f"{name}: {secret} is in the ConfigMap")
     pod = relay(documents)
     mounts = {mount["mountPath"]: mount for mount in pod["containers"][0]["volumeMounts"]}
@@ -259,7 +263,14 @@ REFUSED = [
     ([*ACTIVE, "--set", "settings.sms.gateway=null"], "settings.sms.gateway must be set"),
     ([*ACTIVE, "--set", "settings.sms.gateway=gatewayapi"], "smsTokenSecret"),
     ([*ACTIVE, "--set", "settings.sms.gateway=pigeon"], "gateway"),
+    ([*ACTIVE, "--set", "settings.sms.gateway=http"], "settings.sms.url and settings.sms.body"),
+    ([*ACTIVE, "--set", "settings.sms.url=http://sms.internal/send"], "url"),
+    ([*ACTIVE, "--set", "settings.sms.body=to"], "body"),
     ([*ACTIVE, "--set", "settings.sms.token=x"], "token"),
+    ([*ACTIVE, "--set", "settings.sms.report_key=x"], "report_key"),
+    ([*ACTIVE, "--set", "settings.sms_second.gateway=outbox"], "gateway"),
+    ([*ACTIVE, "--set", "settings.sms_second.gateway=twilio"], "smsSecondTokenSecret"),
+    ([*ACTIVE, "--set", "activation.smsSecondTokenSecret.name=x"], "settings.sms_second.gateway is not"),
     ([*ACTIVE, "--set", "settings.activation.database_url=postgres://x"], "database_url"),
     ([*ACTIVE, "--set", "settings.activation.webhook_url=https://push.internal"], "webhookKeySecret"),
     ([*ACTIVE, "--set", "settings.activation.enabled=false"], "settings.activation.enabled is false"),
@@ -312,8 +323,10 @@ def check_values():
     shown = {f"{section}.{key}" for section, keys in values["settings"].items() for key in keys}
     made = {"server.listen", "server.metrics_listen", "server.tls_certificate", "server.tls_key", "network.tag_key",
             "open.jwks_file", "redis.url", "redis.password", "redis.certificate_authority", "activation.data_directory",
-            "activation.database_url", "activation.enrolment_jwks_file", "activation.webhook_key", "sms.token"}
-    expect(shown | made == known, f"not in the chart: {known - shown - made}; not in the program: {shown | made - known}")
+            "activation.database_url", "activation.enrolment_jwks_file", "activation.webhook_key", "sms.token", "sms.report_key",
+            "sms_second.token", "sms_second.report_key"}
+    unknown = (shown | made) - known
+    expect(shown | made == known, f"not in the chart: {known - shown - made}; not in the program: {unknown}")
     return len(shown)
 
 

@@ -1,6 +1,7 @@
 //! Activation over HTTP, against the real binary: both ways, what is refused, and a process that is killed again and
 //! again. The registry is a file, or a real PostgreSQL.
 
+mod commands;
 mod gateways;
 mod killed;
 #[path = "../support/postgres.rs"]

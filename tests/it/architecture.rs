@@ -23,7 +23,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "crypto",
         parts: &["protocol"],
-        crates: &["aes_gcm", "hkdf", "hpke", "p256", "rand", "sha2", "subtle", "thiserror", "zeroize"],
+        crates: &["aes_gcm", "base64", "hkdf", "hpke", "p256", "rand", "sha2", "subtle", "thiserror", "zeroize"],
     },
     Part {
         name: "jwt",
@@ -188,6 +188,7 @@ const PARTS: &[Part] = &[
             "bytes",
             "futures_util",
             "rand",
+            "reqwest",
             "rustls",
             "rustls_native_certs",
             "serde",
@@ -199,6 +200,7 @@ const PARTS: &[Part] = &[
             "tokio_tungstenite",
             "tracing",
             "url",
+            "uuid",
             "zeroize",
         ],
     },

@@ -88,6 +88,10 @@ fn every_command_has_a_help_text_that_says_what_it_is_for() {
         ("check-config", &["Ends with 78", "with 71", "--set"]),
         ("healthcheck", &["without a shell", "/readyz", "http://127.0.0.1:8080"]),
         ("status", &["server.metrics_listen"]),
+        ("migrate", &["before an upgrade", "with 71", "--set"]),
+        ("users", &["import", "people.csv"]),
+        ("enrolment-token", &["development.key", "sms.gateway", "A token serves once", "--phone"]),
+        ("outbox", &["temporary PINs", "--follow", "http://127.0.0.1:8080"]),
     ] {
         let help = unwrapped(&stdout(&[name, "--help"]));
         phrases.iter().for_each(|phrase| assert!(help.contains(phrase), "{name}: {phrase} is missing in {help}"));
@@ -96,7 +100,9 @@ fn every_command_has_a_help_text_that_says_what_it_is_for() {
 
 #[test]
 fn every_example_in_a_help_text_is_a_valid_command() {
-    for name in ["serve", "old", "new", "check-config", "healthcheck", "status"] {
+    let of_relay = ["serve", "old", "new", "check-config", "healthcheck", "status"];
+    let of_activation = ["migrate", "users", "enrolment-token", "outbox"];
+    for name in of_relay.into_iter().chain(of_activation) {
         let help = stdout(&[name, "--help"]);
         let examples = commands(help.split("Examples:").nth(1).unwrap());
         assert!(examples.len() >= 3, "{name}: {examples:?}");

@@ -161,6 +161,15 @@ impl Flow {
         }
     }
 
+    /// Ends it if its time is over; whether that is new.
+    pub fn expire(&mut self, now: SystemTime) -> bool {
+        let is_new = self.due < Due::Active && now >= self.expires;
+        if is_new {
+            self.close(End::Expired);
+        }
+        is_new
+    }
+
     /// What is over stays so; that it expired is written down when somebody looks.
     fn ended(&mut self, step: Step<'_>, now: SystemTime) -> Result<Done, Refused> {
         let end = self.end(now).unwrap_or(End::Expired);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use p256::ecdsa::VerifyingKey;
 use serde::Deserialize;
 use serde_json::Number;
 
@@ -16,11 +17,29 @@ use crate::jwt::jwks::{BadJwks, Keys};
 /// Longest `jti`, in bytes.
 const MOST_ID_BYTES: usize = 128;
 
+/// Whose signature a token must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnrolmentKeys {
+    /// The proofing system's: a file with its public keys (RFC 7517).
+    File(PathBuf),
+    /// The development key's.
+    Development(VerifyingKey),
+}
+
+impl EnrolmentKeys {
+    fn read(&self) -> Result<Keys, BadJwks> {
+        match self {
+            Self::File(path) => Keys::read(path),
+            Self::Development(key) => Ok(Keys::only(key)),
+        }
+    }
+}
+
 /// What a token must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrolmentSettings {
-    /// The file with the proofing system's public keys (RFC 7517).
-    pub jwks_file: PathBuf,
+    /// Who signs.
+    pub keys: EnrolmentKeys,
     /// What must be among the token's audiences.
     pub audience: String,
     /// Who must have issued it; `None` leaves it to the keys.
@@ -29,7 +48,7 @@ pub struct EnrolmentSettings {
     pub leeway: Duration,
 }
 
-/// Verifies enrolment tokens with the keys of one file.
+/// Verifies enrolment tokens.
 #[derive(Debug)]
 pub struct EnrolmentVerifier {
     settings: EnrolmentSettings,
@@ -61,12 +80,12 @@ struct Claims {
 }
 
 impl EnrolmentVerifier {
-    /// Reads the key file.
+    /// Reads the key file, if there is one.
     ///
     /// # Errors
     /// [`BadJwks`] with what is wrong with it.
     pub fn load(settings: EnrolmentSettings) -> Result<Self, BadJwks> {
-        let keys = ArcSwap::from_pointee(Keys::read(&settings.jwks_file)?);
+        let keys = ArcSwap::from_pointee(settings.keys.read()?);
         Ok(Self { settings, keys })
     }
 
@@ -75,7 +94,7 @@ impl EnrolmentVerifier {
     /// # Errors
     /// [`BadJwks`] with what is wrong with it.
     pub fn reload(&self) -> Result<(), BadJwks> {
-        self.keys.store(Arc::new(Keys::read(&self.settings.jwks_file)?));
+        self.keys.store(Arc::new(self.settings.keys.read()?));
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! the registry's to say; so is who the user is.
 
 mod copy;
+mod development;
 mod enrolment;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::Number;
 
 pub use copy::{CopyGrant, GRANT_TYPE, LONGEST_GRANT, Signer, UnverifiedGrant};
-pub use enrolment::{EnrolmentSettings, EnrolmentToken, EnrolmentVerifier};
+pub use development::{DevelopmentKey, Person};
+pub use enrolment::{EnrolmentKeys, EnrolmentSettings, EnrolmentToken, EnrolmentVerifier};
 
 use crate::jwt::compact::BadToken;
 use crate::jwt::whole_seconds;

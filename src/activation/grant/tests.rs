@@ -1,10 +1,10 @@
-use p256::ecdsa::SigningKey;
+use p256::ecdsa::{SigningKey, VerifyingKey};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use super::*;
 use crate::activation::device_proof::tests::{device_key, jwk, jws};
-use crate::activation::ids::{AppId, Thumbprint};
+use crate::activation::ids::{AppId, Thumbprint, UserId};
 
 const NOW: u64 = 1_800_000_000;
 const TRANSCRIPT: [u8; 32] = [9; 32];
@@ -32,7 +32,7 @@ fn verifier() -> (EnrolmentVerifier, NamedTempFile) {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), json!({"keys": [with(jwk(&key(1)), "kid", json!("proofing"))]}).to_string()).unwrap();
     let settings = EnrolmentSettings {
-        jwks_file: file.path().to_owned(),
+        keys: EnrolmentKeys::File(file.path().to_owned()),
         audience: "handoff-activation".to_owned(),
         issuer: Some("https://proofing.example".to_owned()),
         leeway: Duration::from_secs(30),
@@ -176,4 +176,28 @@ fn a_token_of_another_kind_is_no_grant() {
     for header in [with(grant_header(), "kid", json!("me")), with(grant_header(), "jwk", jwk(&key(1)))] {
         assert_eq!(grant(&header, &grant_claims()), Err(BadToken::Malformed.into()));
     }
+}
+
+#[test]
+fn a_token_of_the_development_key_holds_for_its_person_device_and_time_and_under_no_other_key() {
+    let development = DevelopmentKey::from_bytes(&[7; 32]).unwrap();
+    let settings = |key: VerifyingKey| EnrolmentSettings {
+        keys: EnrolmentKeys::Development(key),
+        audience: "handoff-activation".to_owned(),
+        issuer: Some("development".to_owned()),
+        leeway: Duration::from_secs(30),
+    };
+    let user: UserId = "maria82".parse().unwrap();
+    let person =
+        Person { user: &user, device: Some(device(3)), audience: "handoff-activation", issuer: Some("development") };
+    let token = |id: u8| development.token(&person, Duration::from_mins(10), at(NOW), [id; 16]);
+    let verifier = EnrolmentVerifier::load(settings(development.verifying_key())).unwrap();
+    let read = verifier.verify(&token(1), at(NOW)).unwrap();
+    assert_eq!((&read.user, read.device), (&user, Some(device(3))));
+    assert_ne!(read.id, verifier.verify(&token(2), at(NOW)).unwrap().id);
+    assert_eq!(verifier.verify(&token(1), at(NOW + 630)), Err(BadGrant::Expired));
+    let other = DevelopmentKey::from_bytes(&[8; 32]).unwrap().verifying_key();
+    let verifier = EnrolmentVerifier::load(settings(other)).unwrap();
+    assert_eq!(verifier.verify(&token(1), at(NOW)), Err(BadToken::BadSignature.into()));
+    assert_eq!(format!("{development:?}"), "DevelopmentKey([redacted])");
 }

@@ -16,9 +16,6 @@ use crate::activation::ids::{PhoneNumber, UserId, UserKey};
 use crate::activation::registry::Imported;
 use crate::activation::service::{MOST_ENTRIES, NewUser};
 
-/// Longest name of a person, in characters.
-const MOST_NAME: usize = 200;
-
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .route("/users", web::put().to(put_users))
@@ -75,14 +72,13 @@ pub(super) struct OneUserBody {
     params(("Authorization" = String, Header, description = "`Bearer` and the admin token")),
     responses((status = 200, description = "They are on file", body = ImportedBody), Problems))]
 pub(super) async fn put_users(_: Admin, body: Json<UsersBody>, http: Data<Http>) -> Result<HttpResponse, Problem> {
-    let is_name = |name: &str| (1..=MOST_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control);
     let users: Option<Vec<NewUser>> = body
         .into_inner()
         .users
         .into_iter()
         .map(|user| {
             let name = Zeroizing::new(user.name.trim().to_owned());
-            is_name(&name).then_some(NewUser { id: user.user_id, name, phone: user.phone })
+            NewUser::is_name(&name).then_some(NewUser { id: user.user_id, name, phone: user.phone })
         })
         .collect();
     let users = users.ok_or(Kind::BadBody)?;
@@ -152,7 +148,7 @@ pub(super) struct OnFilePending {
 pub(super) struct OnFileSms {
     /// When it was asked for, in milliseconds since 1970.
     at_ms: u64,
-    /// `under_way`, `accepted` by a gateway, `delivered`, or `failed`.
+    /// `under_way`, `accepted` by a gateway, `delivered`, `failed`, or `unknown`: the process ended before it was known.
     status: String,
 }
 
@@ -221,7 +217,7 @@ pub(super) struct EntryBody {
     at_ms: u64,
     /// What happened, such as `app_activated`.
     what: String,
-    /// Who did it: `new app`, `app` and its id, or `admin`.
+    /// Who did it: `new app`, `app` and its id, `admin`, or `service` when a time was over.
     actor: String,
     /// To what: `user`, `app` or `activation` and its id.
     subject: String,

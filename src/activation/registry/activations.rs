@@ -118,6 +118,17 @@ impl Tx {
         Ok(())
     }
 
+    /// Activations whose time is over without that being written down; not locked.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn expired_activations(&mut self, now: SystemTime) -> Result<Vec<ActivationId>, RegistryError> {
+        let query =
+            sqlx::query("SELECT activation_id FROM activations WHERE expires <= $1 AND due NOT IN ('active', 'ended')");
+        let rows = query.bind(to_millis(now)).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(|row| super::parsed(row, "activation_id")).collect()
+    }
+
     /// Deletes activations whose time was over before `before`, and used tokens and proofs whose time is over, and sends
     /// that no rule counts any more. Returns how many activations.
     ///

@@ -88,6 +88,8 @@ pub enum Actor {
     App(AppId),
     /// Whoever has the admin token, or the command line.
     Admin,
+    /// The service itself, when a time is over.
+    Service,
 }
 
 impl fmt::Display for Actor {
@@ -96,6 +98,7 @@ impl fmt::Display for Actor {
             Self::NewApp => f.write_str("new app"),
             Self::App(id) => write!(f, "app {id}"),
             Self::Admin => f.write_str("admin"),
+            Self::Service => f.write_str("service"),
         }
     }
 }

@@ -21,12 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::migrate::Migrate as _;
 use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 
 pub use activations::ActivationRow;
 pub use apps::{App, AppState};
 pub use audit::{Actor, Entry, Subject, What};
 pub use events::{MOST_EVENTS, StoredEvent};
+pub use schema::Migrated;
 pub use seal::{DoesNotOpen, Sealer, Tag};
 pub use sends::{Send, SendCounts, SendId};
 pub use users::{Imported, User};
@@ -76,6 +78,11 @@ pub enum RegistryError {
     /// The tables cannot be made, or are those of another version.
     #[error("the registry's tables cannot be brought up to date")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// The tables are of a later version of this program.
+    #[error(
+        "the registry's tables are of a later version (migration {0} is unknown): run that version, or a later one"
+    )]
+    Later(i64),
     /// A sealed value does not open.
     #[error(transparent)]
     Sealed(#[from] DoesNotOpen),
@@ -133,17 +140,22 @@ impl Registry {
         Ok(Self { pool, kind, sealer: Arc::new(sealer), lock_file })
     }
 
-    /// Makes the tables, or brings them up to date; nothing if they are.
+    /// Makes the tables, or brings them up to date; returns what was done, nothing if they are.
     ///
     /// # Errors
-    /// [`RegistryError::Migration`] if that is not possible.
-    pub async fn migrate(&self) -> Result<(), RegistryError> {
+    /// [`RegistryError::Migration`] if that is not possible, [`RegistryError::Later`] if they are ahead.
+    pub async fn migrate(&self) -> Result<Vec<Migrated>, RegistryError> {
         // PostgreSQL keeps others out by itself.
         let _alone = match &self.lock_file {
             Some(path) => Some(lock(path.clone()).await.map_err(sqlx::Error::Io)?),
             None => None,
         };
-        Ok(schema::migrator(self.kind).run(&self.pool).await?)
+        let mut connection = self.pool.acquire().await?;
+        // Locked here and not by the migrator, so that what is said to be done was done by this process.
+        connection.lock().await?;
+        let end = schema::bring_up(self.kind, &mut connection).await;
+        connection.unlock().await?;
+        end
     }
 
     /// Compares marks that stand for the keys with those of the first start: a node with other keys would write what no

@@ -6,10 +6,13 @@
 use std::borrow::Cow;
 
 use sqlx::SqlStr;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+use sqlx::migrate::{Migrate as _, MigrateError, Migration, MigrationType};
+use sqlx::{AnyConnection, AssertSqlSafe, SqlSafeStr as _};
 
-use super::Kind;
+use super::{Kind, RegistryError};
+
+/// Where it is written down which were done.
+const TABLE: &str = "_sqlx_migrations";
 
 const TABLES: &str = "
 CREATE TABLE key_marks (
@@ -115,19 +118,54 @@ CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows();
 ";
 
-/// All migrations for a kind of database.
-pub(super) fn migrator(kind: Kind) -> Migrator {
+/// A migration that was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Its number.
+    pub version: i64,
+    /// What it brings.
+    pub brings: String,
+}
+
+/// Does what was not done yet; nobody else may meanwhile.
+pub(super) async fn bring_up(kind: Kind, connection: &mut AnyConnection) -> Result<Vec<Migrated>, RegistryError> {
+    connection.ensure_migrations_table(TABLE).await?;
+    if let Some(version) = connection.dirty_version(TABLE).await? {
+        return Err(MigrateError::Dirty(version).into());
+    }
+    let (wanted, found) = (migrations(kind), connection.list_applied_migrations(TABLE).await?);
+    if let Some(later) = found.iter().find(|one| !wanted.iter().any(|known| known.version == one.version)) {
+        return Err(RegistryError::Later(later.version));
+    }
+    let mut done = Vec::new();
+    for migration in wanted {
+        match found.iter().find(|one| one.version == migration.version) {
+            Some(found) if found.checksum != migration.checksum => {
+                return Err(MigrateError::VersionMismatch(migration.version).into());
+            }
+            Some(_) => {}
+            None => {
+                connection.apply(TABLE, &migration).await?;
+                done.push(Migrated { version: migration.version, brings: migration.description.into_owned() });
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// All migrations for a kind of database, in their order.
+fn migrations(kind: Kind) -> Vec<Migration> {
     let (bytes, serial, append_only) = match kind {
         Kind::Sqlite => ("BLOB", "INTEGER PRIMARY KEY AUTOINCREMENT", APPEND_ONLY_SQLITE),
         Kind::Postgres => ("BYTEA", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", APPEND_ONLY_POSTGRES),
     };
     let filled = |sql: &str| sql.replace("{BYTES}", bytes).replace("{SERIAL}", serial);
     let (tables, events) = (filled(TABLES), filled(EVENTS));
-    Migrator::with_migrations(vec![
+    vec![
         migration(1, "tables", AssertSqlSafe(tables).into_sql_str()),
         migration(2, "the audit trail only grows", append_only.into_sql_str()),
         migration(3, "fate of SMS, and events", AssertSqlSafe(events).into_sql_str()),
-    ])
+    ]
 }
 
 fn migration(version: i64, description: &'static str, sql: SqlStr) -> Migration {

@@ -28,7 +28,7 @@ pub struct SendId(i64);
 pub struct Send {
     /// When it was asked for.
     pub at: SystemTime,
-    /// `under_way`, `accepted` by a gateway, `delivered`, or `failed`.
+    /// `under_way`, `accepted` by a gateway, `delivered`, `failed`, or `unknown`: the process ended before it was known.
     pub status: String,
 }
 
@@ -42,8 +42,9 @@ impl Registry {
     /// [`RegistryError`].
     pub async fn end_send(&self, send: SendId, status: &str, message: Option<Tag>) -> Result<(), RegistryError> {
         let mut tx = self.begin().await?;
-        let query =
-            sqlx::query("UPDATE sends SET status = $2, message_tag = $3 WHERE send_id = $1 AND status = 'under_way'");
+        let query = sqlx::query(
+            "UPDATE sends SET status = $2, message_tag = $3 WHERE send_id = $1 AND status IN ('under_way', 'unknown')",
+        );
         let query = query.bind(send.0).bind(status.to_owned()).bind(message.map(|tag| tag.to_vec()));
         query.execute(&mut *tx.inner).await?;
         tx.commit().await
@@ -68,6 +69,19 @@ impl Registry {
 }
 
 impl Tx {
+    /// Sends of before `before` that are still under way are nobody's any more: the process that had them is gone, and
+    /// nobody knows whether a gateway took them. Returns how many.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn give_up_sends(&mut self, before: SystemTime) -> Result<u64, RegistryError> {
+        // With a message's tag, a gateway reported that it is under way.
+        let query = sqlx::query(
+            "UPDATE sends SET status = 'unknown' WHERE status = 'under_way' AND message_tag IS NULL AND sent < $1",
+        );
+        Ok(query.bind(to_millis(before)).execute(&mut *self.inner).await?.rows_affected())
+    }
+
     /// Until the end of the transaction nobody else counts or notes a send: otherwise requests at the same moment would
     /// all find room for one more. Taken after every row that the transaction locks.
     ///

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use zeroize::Zeroizing;
 
 use super::{Caller, Service, ServiceError};
-use crate::activation::flow::{Due, Refused, Step};
+use crate::activation::flow::{Due, End, Refused, Step};
 use crate::activation::ids::{ActivationId, AppId};
 use crate::activation::notify::EventKind;
 use crate::activation::registry::{Actor, App, AppState, Subject, Tx, What};
@@ -151,6 +151,9 @@ impl Service {
                 tx.update_activation(&row, now).await?;
                 let on = (row.user, Subject::Activation(id));
                 tx.note(What::ActivationEnded, (actor, caller.address), on, now).await?;
+                tx.commit().await?;
+                super::count_end(End::Cancelled);
+                return Ok(());
             }
             Err(refused) => return Err(refused.into()),
         }

@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use metrics::counter;
 use rand::RngExt as _;
 use rand::rngs::ThreadRng;
 use tokio::sync::Notify;
@@ -43,6 +44,10 @@ use super::sms::text::SmsTexts;
 use super::streams::Streams;
 use super::temporary_pin::send_rules::SendRules;
 use crate::keyed_hash::HashKey;
+use crate::telemetry;
+
+/// Longer than an SMS is under way with any gateways; what is under way for longer is nobody's.
+const LONGEST_SEND: Duration = Duration::from_mins(5);
 
 /// How long an activation that is over can still be asked about.
 const KEPT_AFTER_END: Duration = Duration::from_hours(24);
@@ -159,18 +164,43 @@ impl Service {
         self.parts.enrolment.as_ref().map_or(Ok(()), EnrolmentVerifier::reload)
     }
 
-    /// Deletes what is over for long.
+    /// Writes down what is over by now, and deletes what is over for long.
     ///
     /// # Errors
     /// [`RegistryError`].
     pub async fn sweep(&self) -> Result<u64, RegistryError> {
         let now = self.now();
-        let before = now.checked_sub(KEPT_AFTER_END).unwrap_or(SystemTime::UNIX_EPOCH);
+        let ago = |time: Duration| now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut tx = self.parts.registry.begin().await?;
-        let swept = tx.sweep(before, now).await?;
+        let expired = tx.expired_activations(now).await?;
         tx.commit().await?;
+        for id in expired {
+            self.expire(id, now).await?;
+        }
+        let mut tx = self.parts.registry.begin().await?;
+        let given_up = tx.give_up_sends(ago(LONGEST_SEND)).await?;
+        let swept = tx.sweep(ago(KEPT_AFTER_END), now).await?;
+        tx.commit().await?;
+        counter!(telemetry::SMS_SENDS, "outcome" => "unknown").increment(given_up);
         self.sweep_events().await?;
         Ok(swept)
+    }
+
+    /// Ends an activation whose time is over, unless somebody else has done so meanwhile.
+    async fn expire(&self, id: ActivationId, now: SystemTime) -> Result<(), RegistryError> {
+        let mut tx = self.parts.registry.begin().await?;
+        let Some(mut row) = tx.lock_activation(id).await? else { return tx.commit().await };
+        let is_new = row.flow.expire(now);
+        if is_new {
+            tx.update_activation(&row, now).await?;
+            let on = (row.user, Subject::Activation(id));
+            tx.note(What::ActivationEnded, (Actor::Service, None), on, now).await?;
+        }
+        tx.commit().await?;
+        if is_new {
+            count_end(End::Expired);
+        }
+        Ok(())
     }
 
     fn now(&self) -> SystemTime {
@@ -210,6 +240,7 @@ impl Service {
             tx.update_activation(row, now).await?;
             let who = (Actor::NewApp, None);
             tx.note(What::ActivationEnded, who, (row.user, Subject::Activation(row.id)), now).await?;
+            count_end(End::GrantorGone);
         }
         Ok(())
     }
@@ -234,6 +265,11 @@ impl Service {
     async fn user_of(&self, tx: &mut Tx, key: UserKey) -> Result<User, ServiceError> {
         Ok(tx.lock_user(key).await?.ok_or(RegistryError::Corrupt("user"))?)
     }
+}
+
+/// An activation is over without an app.
+fn count_end(end: End) {
+    counter!(telemetry::ACTIVATIONS_ENDED, "reason" => end.as_str()).increment(1);
 }
 
 /// Enough for the holder to recognise, and for nobody else to learn: the first letter of each word.

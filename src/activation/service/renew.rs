@@ -76,6 +76,10 @@ impl Service {
             tx.commit().await?;
             return Err(refused);
         }
+        let Ok(place) = self.parts.sms.reserve() else {
+            tx.commit().await?;
+            return Err(ServiceError::SmsBusy);
+        };
         let (sent, text) = {
             let rng = &mut (self.parts.environment.rng)();
             let pin = TemporaryPin::random(rng);
@@ -92,7 +96,10 @@ impl Service {
         let what = if is_withheld { What::PinWithheld } else { What::PinSent };
         note(&mut tx, caller, &app, what, now).await?;
         tx.commit().await?;
-        if is_withheld { Ok(()) } else { self.hand_over(user.phone.clone(), text, row) }
+        if !is_withheld {
+            self.hand_over(place, (user.phone.clone(), text), row);
+        }
+        Ok(())
     }
 
     /// The person typed the temporary PIN: the personal one may be replaced now. The same one again changes nothing.

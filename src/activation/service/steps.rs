@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use super::{Caller, Service, ServiceError, View};
+use super::{Caller, Service, ServiceError, View, count_end};
 use crate::activation::flow::{Done, Due, Refused, Step};
 use crate::activation::ids::{ActivationId, PhoneNumber, UserId};
 use crate::activation::notify::EventKind;
@@ -16,7 +16,7 @@ use crate::activation::registry::{
 };
 use crate::activation::sms::delivery::Report;
 use crate::activation::sms::gateway::{IdempotencyKey, SmsMessage};
-use crate::activation::sms::sender::{NotSent, Sent};
+use crate::activation::sms::sender::{NotSent, Place, Sent};
 use crate::activation::sms::text::{AppHash, Language, SmsText};
 use crate::activation::temporary_pin::send_rules::{Request, SendRefused};
 use crate::activation::temporary_pin::{Binding, LIFETIME, SentPin, TemporaryPin, Try};
@@ -124,6 +124,11 @@ impl Service {
             (Ok(_), None) => {}
             (Err(refused), _) => return self.refuse(tx, caller, (&before, &row), refused).await,
         }
+        // Also for an SMS that is withheld: a full queue must not tell the two apart.
+        let Ok(place) = self.parts.sms.reserve() else {
+            tx.commit().await?;
+            return Err(ServiceError::SmsBusy);
+        };
         let number = self.parts.registry.sealer().number_tag(&user.phone);
         let send_id = tx.insert_send(number, self.address_tag(caller), now).await?;
         tx.update_activation(&row, now).await?;
@@ -131,7 +136,7 @@ impl Service {
         tx.note(what, (Actor::NewApp, caller.address), (row.user, Subject::Activation(row.id)), now).await?;
         tx.commit().await?;
         if !is_withheld {
-            self.hand_over(user.phone.clone(), text, send_id)?;
+            self.hand_over(place, (user.phone.clone(), text), send_id);
         }
         Ok(self.view(&row, &user))
     }
@@ -295,6 +300,9 @@ impl Service {
             }
         }
         tx.commit().await?;
+        if let Some(end) = after.flow.end(now).filter(|_| before != after) {
+            count_end(end);
+        }
         Err(refused.into())
     }
 
@@ -313,7 +321,7 @@ impl Service {
     }
 
     /// Gives the SMS to the sender, and writes down what came of it.
-    pub(super) fn hand_over(&self, to: PhoneNumber, text: SmsText, send_id: SendId) -> Result<(), ServiceError> {
+    pub(super) fn hand_over(&self, place: Place, (to, text): (PhoneNumber, SmsText), send_id: SendId) {
         let key = IdempotencyKey::from_random(self.random());
         let registry = self.parts.registry.clone();
         let done = move |end: Result<Sent, NotSent>| {
@@ -330,7 +338,7 @@ impl Service {
             });
         };
         let message = SmsMessage { to, text, key, valid_for: LIFETIME };
-        self.parts.sms.dispatch(message, done).map_err(|_| ServiceError::SmsBusy)
+        self.parts.sms.dispatch(place, message, done);
     }
 
     /// Writes down what a gateway reports of a message. Whether there is such a message.

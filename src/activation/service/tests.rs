@@ -1,5 +1,11 @@
+mod over;
+
 use std::sync::Mutex;
 
+use over::{
+    an_activation_that_expired_is_written_down_once_whoever_notices_first,
+    an_sms_that_was_under_way_when_the_process_died_is_unknown_after_a_while,
+};
 use p256::ecdsa::SigningKey;
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -7,7 +13,7 @@ use tempfile::NamedTempFile;
 use super::*;
 use crate::activation::device_proof::tests::{device_key, jwk, jws};
 use crate::activation::flow::Refused;
-use crate::activation::grant::{BadGrant, EnrolmentSettings, GRANT_TYPE};
+use crate::activation::grant::{BadGrant, EnrolmentKeys, EnrolmentSettings, GRANT_TYPE};
 use crate::activation::ids::{DeviceKey, Thumbprint, UserId};
 use crate::activation::personal_pin::PinServer;
 use crate::activation::personal_pin::lock::Locked;
@@ -74,7 +80,7 @@ impl Rig {
         let jwks = NamedTempFile::new().unwrap();
         std::fs::write(jwks.path(), json!({"keys": [jwk(&proofing)]}).to_string()).unwrap();
         let enrolment = EnrolmentSettings {
-            jwks_file: jwks.path().to_owned(),
+            keys: EnrolmentKeys::File(jwks.path().to_owned()),
             audience: "handoff-activation".to_owned(),
             issuer: None,
             leeway: Duration::from_secs(30),
@@ -238,6 +244,8 @@ on_both! {
     of_many_requests_at_once_only_as_many_sms_go_out_as_are_allowed
     an_event_is_there_with_what_happened_and_only_then
     a_report_is_written_down_with_the_sms_and_the_last_word_stays
+    an_activation_that_expired_is_written_down_once_whoever_notices_first
+    an_sms_that_was_under_way_when_the_process_died_is_unknown_after_a_while
 }
 
 async fn both_ways_end_with_active_apps_and_a_complete_trail(rig: Rig) {

@@ -22,6 +22,9 @@ pub struct OnFile {
     pub sends: Vec<Send>,
 }
 
+/// Longest name of a person, in characters.
+const MOST_NAME: usize = 200;
+
 /// A user as the administration knows one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewUser {
@@ -31,6 +34,14 @@ pub struct NewUser {
     pub name: Zeroizing<String>,
     /// Where the temporary PIN goes.
     pub phone: PhoneNumber,
+}
+
+impl NewUser {
+    /// Whether a person can be called so.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        (1..=MOST_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+    }
 }
 
 impl Service {

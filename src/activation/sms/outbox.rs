@@ -43,6 +43,8 @@ pub struct Page {
 
 #[derive(Serialize)]
 struct Shown {
+    /// Names the message.
+    id: String,
     /// E.164.
     to: String,
     text: String,
@@ -75,11 +77,12 @@ impl Outbox {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
-    /// All that is kept, for a program: `{"messages": [{"to": "+4512345678", "text": "…", "at": 1795485600000}]}`, the
-    /// newest first.
+    /// All that is kept, for a program: `{"messages": [{"id": "…", "to": "+4512345678", "text": "…", "at": 1795485600000}]}`,
+    /// the newest first.
     #[must_use]
     pub fn listing(&self, now: SystemTime) -> Page {
         let shown = |kept: &Kept| Shown {
+            id: kept.message.key.to_string(),
             to: kept.message.to.expose().to_owned(),
             text: kept.message.text.expose().to_owned(),
             at: now
@@ -203,7 +206,8 @@ mod tests {
         let time = |at: usize| listing["messages"][at]["at"].as_u64().unwrap();
         assert!((900_000..=1_000_000).contains(&time(1)) && time(1) <= time(0), "{listing}");
         let message = message(1);
-        let expected = serde_json::json!({"to": message.to.expose(), "text": message.text.expose(), "at": time(1)});
+        let expected = serde_json::json!({"id": message.key.to_string(), "to": message.to.expose(),
+                                         "text": message.text.expose(), "at": time(1)});
         assert_eq!(listing["messages"][1], expected);
     }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -78,6 +78,12 @@ pub enum NotSent {
 #[error("too many SMS are under way; try again in a few seconds")]
 pub struct QueueFull;
 
+/// Room for one message. Without [`SmsSender::dispatch`] it is free again.
+#[derive(Debug)]
+pub struct Place {
+    permit: OwnedSemaphorePermit,
+}
+
 /// One gateway with its bounds.
 #[derive(Debug)]
 struct Lane {
@@ -115,26 +121,30 @@ impl SmsSender {
         Self { lanes, settings, under_way: Arc::new(Semaphore::new(permits(settings.under_way))) }
     }
 
-    /// Sends in the background and returns at once, so that an answer to the app takes the same time whether there is
-    /// anything to send or not. `done` hears how it ended.
+    /// Room for one more message: asked for before anything is written down that counts as a send.
     ///
     /// # Errors
-    /// [`QueueFull`] if too many are under way; then `done` is not called.
+    /// [`QueueFull`] if too many are under way.
+    pub fn reserve(&self) -> Result<Place, QueueFull> {
+        Arc::clone(&self.under_way).try_acquire_owned().map(|permit| Place { permit }).map_err(|_| {
+            counter!(telemetry::SMS_SENDS, "outcome" => "queue_full").increment(1);
+            QueueFull
+        })
+    }
+
+    /// Sends in the background and returns at once, so that an answer to the app takes the same time whether there is
+    /// anything to send or not. `done` hears how it ended.
     pub fn dispatch(
         self: &Arc<Self>,
+        place: Place,
         message: SmsMessage,
         done: impl FnOnce(Result<Sent, NotSent>) + Send + 'static,
-    ) -> Result<(), QueueFull> {
-        let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
-            counter!(telemetry::SMS_SENDS, "outcome" => "queue_full").increment(1);
-            return Err(QueueFull);
-        };
+    ) {
         let sender = Arc::clone(self);
         tokio::spawn(async move {
             done(sender.send(&message).await);
-            drop(permit);
+            drop(place.permit);
         });
-        Ok(())
     }
 
     /// Takes no more, and waits until all that is under way has ended: at most rounds * (gateways * timeout + pause).

@@ -76,6 +76,8 @@ fn the_examples_of_the_example_file_are_accepted_together() {
     let uncommented = text.map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line));
     let text = uncommented.collect::<Vec<_>>().join("\n");
     let text = text.replace("\nurl = []", "\nurl = [\"rediss://redis.internal:6379\"]");
+    // A second gateway needs a first.
+    let text = text.replace("gateway = \"outbox\"", "gateway = \"gatewayapi\"");
     let settings = from_file(&text.replace("topology = \"single\"", "topology = \"sentinel\"")).unwrap();
     assert_eq!(settings.open.effective_policy(), OpenPolicy::Jwt);
     assert_eq!(settings.server.workers, 1);

@@ -196,6 +196,23 @@ fn what_belongs_to_a_redis_that_is_not_named_is_refused_for_it_would_be_one_node
 }
 
 #[test]
+fn a_second_sms_gateway_needs_a_first_one_that_sends() {
+    let second = "[sms_second]\ngateway = \"gatewayapi\"\ntoken = \"t\"\nsender = \"e-ID\"\n";
+    let error = error_from_file(second);
+    assert!(
+        error.starts_with("sms_second.gateway = \"gatewayapi\" (in FILE): has no effect with sms.gateway"),
+        "{error}"
+    );
+    assert!(from_file(&format!("[sms]\ngateway = \"gatewayapi\"\ntoken = \"t\"\nsender = \"e-ID\"\n{second}")).is_ok());
+    for setting in ["token = \"t\"", "sender = \"e-ID\"", "url = \"https://h\"", "report_key = \"k\""] {
+        let error = error_from_file(&format!("[sms_second]\n{setting}"));
+        let name = setting.split(' ').next().unwrap();
+        assert!(error.starts_with(&format!("sms_second.{name} = ")), "{error}");
+        assert!(error.ends_with("has no effect without sms_second.gateway"), "{error}");
+    }
+}
+
+#[test]
 fn a_policy_about_networks_needs_tags_that_all_nodes_can_compare() {
     let redis = "[redis]\nurl = [\"redis://a\"]\n[network]\nrefuse = \"different\"\n";
     assert!(error_from_file(redis).contains("needs network.tag_key, the same on all nodes"));

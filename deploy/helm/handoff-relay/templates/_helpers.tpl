@@ -139,6 +139,25 @@ app.kubernetes.io/component: {{ .part }}
 {{- end }}
 {{- end }}
 
+{{/* Secrets of the SMS gateways and of the webhook: volume, folder of the file, its name there, variable. */}}
+{{- define "handoff.servingSecrets" -}}
+{{- $a := .Values.activation -}}
+{{- $all := list
+  (dict "of" $a.smsTokenSecret "name" "sms" "file" "token" "variable" "HANDOFF_SMS__TOKEN_FILE")
+  (dict "of" $a.smsReportKeySecret "name" "sms-report" "file" "key" "variable" "HANDOFF_SMS__REPORT_KEY_FILE")
+  (dict "of" $a.smsSecondTokenSecret "name" "sms-second" "file" "token" "variable" "HANDOFF_SMS_SECOND__TOKEN_FILE")
+  (dict "of" $a.smsSecondReportKeySecret "name" "sms-second-report" "file" "key" "variable" "HANDOFF_SMS_SECOND__REPORT_KEY_FILE")
+  (dict "of" $a.webhookKeySecret "name" "webhook" "file" "key" "variable" "HANDOFF_ACTIVATION__WEBHOOK_KEY_FILE")
+-}}
+{{- $set := list -}}
+{{- range $all -}}
+{{- if .of.name -}}
+{{- $set = append $set (dict "secret" .of.name "key" .of.key "name" .name "file" .file "variable" .variable) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $set -}}
+{{- end }}
+
 {{/* What the schema cannot say, because it takes two values to see it. */}}
 {{- define "handoff.check" -}}
 {{- $many := or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) -}}
@@ -205,15 +224,15 @@ app.kubernetes.io/component: {{ .part }}
 {{- fail "settings.activation.enabled needs settings.activation.public_url: what apps prove their keys to; without it, any Host header would do" -}}
 {{- end -}}
 {{- if not $sms.gateway -}}
-{{- fail "settings.sms.gateway must be set with settings.activation.enabled: \"gatewayapi\", \"twilio\", or \"outbox\" for a trial without SMS" -}}
+{{- fail "settings.sms.gateway must be set with settings.activation.enabled: \"gatewayapi\", \"twilio\", \"http\", or \"outbox\" for a trial without SMS" -}}
 {{- end -}}
-{{- if ne $sms.gateway "outbox" -}}
-{{- if not (and $a.smsTokenSecret.name $sms.sender) -}}
-{{- fail (printf "settings.sms.gateway %q needs activation.smsTokenSecret and settings.sms.sender" $sms.gateway) -}}
+{{- include "handoff.checkGateway" (dict "name" "sms" "of" $sms "token" "smsTokenSecret" "secret" $a.smsTokenSecret) -}}
+{{- include "handoff.checkGateway" (dict "name" "sms_second" "of" .Values.settings.sms_second "token" "smsSecondTokenSecret" "secret" $a.smsSecondTokenSecret) -}}
+{{- if and .Values.settings.sms_second.gateway (eq $sms.gateway "outbox") -}}
+{{- fail "settings.sms_second.gateway does nothing beside settings.sms.gateway \"outbox\"" -}}
 {{- end -}}
-{{- if and (eq $sms.gateway "twilio") (not $sms.account) -}}
-{{- fail "settings.sms.gateway \"twilio\" needs settings.sms.account" -}}
-{{- end -}}
+{{- if and (not .Values.settings.sms_second.gateway) (or $a.smsSecondTokenSecret.name $a.smsSecondReportKeySecret.name) -}}
+{{- fail "a secret of the second SMS gateway is set, but settings.sms_second.gateway is not" -}}
 {{- end -}}
 {{- if ne (empty $settings.webhook_url) (empty $a.webhookKeySecret.name) -}}
 {{- fail "settings.activation.webhook_url and activation.webhookKeySecret belong together" -}}
@@ -223,6 +242,22 @@ app.kubernetes.io/component: {{ .part }}
 {{- end -}}
 {{- else if or $a.databaseSecret.name $a.keysSecret.name $sms.gateway -}}
 {{- fail "secrets or a gateway of the activation are set, but settings.activation.enabled is false" -}}
+{{- end -}}
+{{- end }}
+
+{{/* What one SMS gateway needs. */}}
+{{- define "handoff.checkGateway" -}}
+{{- $gateway := .of.gateway -}}
+{{- if has $gateway (list "gatewayapi" "twilio") -}}
+{{- if not (and .secret.name .of.sender) -}}
+{{- fail (printf "settings.%s.gateway %q needs activation.%s and settings.%s.sender" .name $gateway .token .name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq (toString $gateway) "twilio") (not .of.account) -}}
+{{- fail (printf "settings.%s.gateway \"twilio\" needs settings.%s.account" .name .name) -}}
+{{- end -}}
+{{- if and (eq (toString $gateway) "http") (not (and .of.url .of.body)) -}}
+{{- fail (printf "settings.%s.gateway \"http\" needs settings.%s.url and settings.%s.body" .name .name .name) -}}
 {{- end -}}
 {{- end }}
 
@@ -241,11 +276,15 @@ app.kubernetes.io/component: {{ .part }}
   {{- end }}
 {{- end }}
 
-{{/* What phones may reach: sessions and activation, and neither health nor administration. */}}
+{{/* What phones and SMS gateways may reach: sessions and activation, and neither health nor administration. */}}
 {{- define "handoff.paths" -}}
 {{- $paths := list "/v1/sessions/" -}}
 {{- if .Values.settings.activation.enabled -}}
 {{- $paths = concat $paths (list "/v1/activations" "/v1/apps") -}}
+{{- $gateways := list .Values.settings.sms.gateway .Values.settings.sms_second.gateway -}}
+{{- if or (has "twilio" $gateways) .Values.activation.smsReportKeySecret.name .Values.activation.smsSecondReportKeySecret.name -}}
+{{- $paths = append $paths "/v1/sms/reports" -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $paths -}}
 {{- end }}

@@ -138,17 +138,17 @@ async fn what_is_dispatched_runs_in_the_background_and_is_bounded() {
     let mut ends = Vec::new();
     for number in 1..=2 {
         let (done, end) = oneshot::channel();
-        sender.dispatch(message(number), move |outcome| done.send(outcome).unwrap()).unwrap();
+        sender.dispatch(sender.reserve().unwrap(), message(number), move |outcome| done.send(outcome).unwrap());
         ends.push(end);
     }
-    assert_eq!(sender.dispatch(message(3), |_| unreachable!()), Err(QueueFull));
+    assert_eq!(sender.reserve().unwrap_err(), QueueFull);
     slow.until_asked(2).await;
     slow.release(2);
     for end in ends {
         assert_eq!(in_time(end).await.unwrap(), Ok(sent(0)));
     }
     in_time(sender.drain()).await;
-    assert_eq!(sender.dispatch(message(4), |_| unreachable!()), Err(QueueFull), "it takes no more");
+    assert_eq!(sender.reserve().unwrap_err(), QueueFull, "it takes no more");
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn draining_waits_for_what_is_under_way() {
     let slow = Server::that(vec![Does::Waits(200, GOOD.to_owned())]).await;
     let sender = over(&[&slow], SenderSettings { timeout: Duration::from_mins(1), ..quick() });
     let (done, mut end) = oneshot::channel();
-    sender.dispatch(message(1), move |outcome| done.send(outcome).unwrap()).unwrap();
+    sender.dispatch(sender.reserve().unwrap(), message(1), move |outcome| done.send(outcome).unwrap());
     slow.until_asked(1).await;
     let mut draining = Box::pin(sender.drain());
     assert!(futures_util::poll!(&mut draining).is_pending());
