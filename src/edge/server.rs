@@ -1,5 +1,5 @@
-//! The public listener: HTTP/1.1, with or without TLS, whose connections leave HTTP behind once they are WebSockets.
-//! Does not know what is served on it.
+//! The public listener: HTTP/1.1, with or without TLS, whose connections leave HTTP behind after a WebSocket
+//! handshake. Does not know what is served on it.
 //!
 //! `actix_web::HttpServer` would do, but for one thing: it keeps its dispatcher, with two buffers of 8 KiB, around a
 //! WebSocket for as long as that lives. So this is what `HttpServer` does, with the `upgrade` of actix-http.
@@ -67,6 +67,7 @@ where
 }
 
 /// HTTP on connections of one kind.
+#[expect(clippy::type_complexity, reason = "the parts of actix-http have no shorter names")]
 fn http<T, F, I, S, B>(
     app: &F,
     stopping: &GracefulShutdownSignal,

@@ -160,8 +160,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for Socket {
                 self.report(WireEvent::Heartbeat, ctx);
             }
             Ok(Message::Pong(_)) => self.report(WireEvent::Heartbeat, ctx),
-            // The body ends here: what is queued is flushed, and then the relay closes TCP first, and at once (RFC 6455
-            // section 7.1.1). The server's `client_disconnect_timeout` of zero sees to that.
+            // The body ends here: what is queued is sent, and then the relay closes TCP first, and at once (RFC 6455
+            // section 7.1.1).
             Ok(Message::Close(_)) if self.is_closing => ctx.stop(),
             Ok(Message::Close(reason)) => {
                 ctx.close(reason);

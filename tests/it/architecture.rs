@@ -233,7 +233,8 @@ impl Source {
     }
 
     fn uses(&self, name: &str) -> bool {
-        let own = |at: usize| !self.code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:.".contains(c));
+        // At the start of a string, it is the target of a log line.
+        let own = |at: usize| !self.code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:.\"".contains(c));
         let global = |at: usize| self.code[..at].ends_with("::") && own(at - 2);
         let path = format!("{name}::");
         let renamed = [format!("use {name};"), format!("use {name} as")];
