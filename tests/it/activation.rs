@@ -1,12 +1,17 @@
 //! Activation over HTTP, against the real binary: both ways, what is refused, and a process that is killed again and
 //! again. The registry is a file, or a real PostgreSQL.
 
+mod abuse;
+mod clocks;
 mod commands;
+mod database;
 mod gateways;
 mod killed;
+mod logs;
 mod phones;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod renewal;
 mod story;
 
 use std::net::SocketAddr;
