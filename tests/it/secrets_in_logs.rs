@@ -4,7 +4,7 @@
 //! What was secret is not listed by hand but read from the wire, see [`wire`]; only what never goes over it is told.
 
 mod apps;
-mod search;
+pub(crate) mod search;
 pub(crate) mod watched;
 mod wire;
 

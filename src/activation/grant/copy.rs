@@ -21,7 +21,7 @@ pub const GRANT_TYPE: &str = "handoff-copy+jwt";
 /// How long a grant may live, by its own claims.
 pub const LONGEST_GRANT: Duration = Duration::from_mins(5);
 
-/// How far the signing phone's clock may be off: like for proofs.
+/// How far the signing phone's clock may be off; its proofs tell it when it is off by more.
 const LEEWAY: Duration = Duration::from_mins(1);
 
 /// Longest `jti`, in bytes.

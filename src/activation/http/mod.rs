@@ -15,21 +15,26 @@ mod reports;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use actix_web::web::{self, JsonConfig, PathConfig, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use tokio::time::timeout;
 use url::Url;
 use utoipa::OpenApi;
 use zeroize::Zeroizing;
 
 use self::caller::Device;
 use self::problem::{Kind, Problem};
+use super::registry::RegistryError;
 use super::service::{Caller, Service, ServiceError};
 use super::sms::delivery::Scheme;
 use super::sms::outbox::Outbox;
+
+/// When a phone is told that the registry does not answer. The work goes on: its end is the repeated request's to find.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Largest body in bytes: four times what the longest tokens make.
 const MOST_BODY_BYTES: usize = 16 * 1024;
@@ -88,9 +93,10 @@ impl Http {
         Work: FnOnce(Arc<Service>) -> End,
         End: Future<Output = Result<T, ServiceError>> + Send + 'static,
     {
-        match self.threads.spawn(work(Arc::clone(&self.service))).await {
-            Ok(end) => Ok(end?),
-            Err(_) => Err(Kind::InternalError.into()),
+        match timeout(PATIENCE, self.threads.spawn(work(Arc::clone(&self.service)))).await {
+            Ok(Ok(end)) => Ok(end?),
+            Ok(Err(_)) => Err(Kind::InternalError.into()),
+            Err(_) => Err(ServiceError::from(RegistryError::Silent).into()),
         }
     }
 }

@@ -36,6 +36,14 @@ pub use users::{Imported, User};
 /// How long a step waits for a connection, or for a locked database file, before it is refused.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a step waits for somebody else's lock, for one statement, and how long a transaction may be left open by a
+/// node that does not come back: otherwise it would block others for ever.
+const POSTGRES_PATIENCE: &str = "SET lock_timeout = '5s'; SET statement_timeout = '15s'; \
+                                 SET idle_in_transaction_session_timeout = '30s'";
+
+/// Tables of any size are migrated.
+const POSTGRES_MIGRATES: &str = "SET lock_timeout = 0; SET statement_timeout = 0";
+
 /// Where the registry is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Location {
@@ -75,6 +83,9 @@ pub enum RegistryError {
     /// The database is away, locked, full, or refuses; trying again can help.
     #[error("the registry's database does not answer as it should")]
     Database(#[from] sqlx::Error),
+    /// The database says nothing at all; trying again can help.
+    #[error("the registry's database has not answered in time")]
+    Silent,
     /// The tables cannot be made, or are those of another version.
     #[error("the registry's tables cannot be brought up to date")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -130,7 +141,13 @@ impl Registry {
                 (Kind::Sqlite, options.connect(url.as_str()).await?)
             }
             Location::Postgres { url, connections } => {
-                (Kind::Postgres, options.max_connections(*connections).connect(url).await?)
+                let options = options.max_connections(*connections).after_connect(|connection, _| {
+                    Box::pin(async move {
+                        connection.execute(POSTGRES_PATIENCE).await?;
+                        Ok(())
+                    })
+                });
+                (Kind::Postgres, options.connect(url).await?)
             }
         };
         let lock_file = match location {
@@ -151,10 +168,16 @@ impl Registry {
             None => None,
         };
         let mut connection = self.pool.acquire().await?;
+        if self.kind == Kind::Postgres {
+            connection.execute(POSTGRES_MIGRATES).await?;
+        }
         // Locked here and not by the migrator, so that what is said to be done was done by this process.
         connection.lock().await?;
         let end = schema::bring_up(self.kind, &mut connection).await;
         connection.unlock().await?;
+        if self.kind == Kind::Postgres {
+            connection.execute(POSTGRES_PATIENCE).await?;
+        }
         end
     }
 
@@ -183,12 +206,24 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Database`] if there is no connection.
     pub async fn begin(&self) -> Result<Tx, RegistryError> {
-        let inner = match self.kind {
-            // A transaction that begins by reading could not write after somebody else has written.
-            Kind::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
-            Kind::Postgres => self.pool.begin().await?,
+        let inner = match self.begin_connected().await {
+            // A file that is full ends a transaction by itself, and its connection does not know: it would be of no use
+            // for ever, and there is no other.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.pool.acquire().await?.close().await?;
+                self.begin_connected().await?
+            }
+            begun => begun?,
         };
         Ok(Tx { inner, kind: self.kind, sealer: Arc::clone(&self.sealer) })
+    }
+
+    async fn begin_connected(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        match self.kind {
+            // A transaction that begins by reading could not write after somebody else has written.
+            Kind::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Kind::Postgres => self.pool.begin().await,
+        }
     }
 
     /// What seals its contents.

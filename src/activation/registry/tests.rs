@@ -47,6 +47,14 @@ impl Place {
     }
 }
 
+/// Lets a file have no page more than it has, or as many as it likes.
+pub(crate) async fn set_full(registry: &Registry, is_full: bool) {
+    let pages = sqlx::query("PRAGMA page_count").fetch_one(&registry.pool).await.unwrap().get::<i64, _>(0);
+    let most = if is_full { pages } else { 1_000_000 };
+    let pragma = format!("PRAGMA max_page_count = {most}");
+    sqlx::query(sqlx::AssertSqlSafe(pragma)).execute(&registry.pool).await.unwrap();
+}
+
 pub(crate) fn device() -> DeviceKey {
     let key = SigningKey::from_slice(&rand::random::<[u8; 32]>()).unwrap();
     DeviceKey::from_sec1(key.verifying_key().to_sec1_point(false).as_bytes()).unwrap()

@@ -1,6 +1,6 @@
 //! The steps of an activation, from the user ID to the active app.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use metrics::{counter, histogram};
 use subtle::ConstantTimeEq as _;
@@ -21,6 +21,10 @@ use crate::activation::sms::text::{AppHash, Language, SmsText};
 use crate::activation::temporary_pin::send_rules::{Request, SendRefused};
 use crate::activation::temporary_pin::{Binding, LIFETIME, SentPin, TemporaryPin, Try};
 use crate::telemetry::{self, trace};
+
+/// Pauses between tries to write down what became of an SMS.
+const WRITE_PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 
 /// How the SMS is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -324,18 +328,12 @@ impl Service {
     pub(super) fn hand_over(&self, place: Place, (to, text): (PhoneNumber, SmsText), send_id: SendId) {
         let key = IdempotencyKey::from_random(self.random());
         let registry = self.parts.registry.clone();
-        let done = move |end: Result<Sent, NotSent>| {
-            tokio::spawn(async move {
-                let (status, message) = match &end {
-                    Ok(Sent { gateway, message_id }) => {
-                        ("accepted", Some(message_tag(&registry, *gateway, message_id)))
-                    }
-                    Err(_) => ("failed", None),
-                };
-                if let Err(problem) = registry.end_send(send_id, status, message).await {
-                    warn!(%problem, "what became of an SMS could not be written down");
-                }
-            });
+        let done = async move |end: Result<Sent, NotSent>| {
+            let (status, message) = match &end {
+                Ok(Sent { gateway, message_id }) => ("accepted", Some(message_tag(&registry, *gateway, message_id))),
+                Err(_) => ("failed", None),
+            };
+            write_down(&registry, send_id, status, message).await;
         };
         let message = SmsMessage { to, text, key, valid_for: LIFETIME };
         self.parts.sms.dispatch(place, message, done);
@@ -377,6 +375,18 @@ impl Service {
             None => Vec::new(),
         };
         self.parts.registry.sealer().tag("address", &bytes)
+    }
+}
+
+/// Tries again when the database is busy: a delivery report looks for it, and so does whoever administers.
+async fn write_down(registry: &Registry, send: SendId, status: &str, message: Option<Tag>) {
+    let mut pauses = WRITE_PAUSES.into_iter();
+    while let Err(problem) = registry.end_send(send, status, message).await {
+        let Some(pause) = pauses.next() else {
+            warn!(%problem, "what became of an SMS could not be written down");
+            return;
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -133,16 +133,18 @@ impl SmsSender {
     }
 
     /// Sends in the background and returns at once, so that an answer to the app takes the same time whether there is
-    /// anything to send or not. `done` hears how it ended.
-    pub fn dispatch(
+    /// anything to send or not. `done` hears how it ended; until it has done its work, the message takes its place.
+    pub fn dispatch<Work>(
         self: &Arc<Self>,
         place: Place,
         message: SmsMessage,
-        done: impl FnOnce(Result<Sent, NotSent>) + Send + 'static,
-    ) {
+        done: impl FnOnce(Result<Sent, NotSent>) -> Work + Send + 'static,
+    ) where
+        Work: Future<Output = ()> + Send,
+    {
         let sender = Arc::clone(self);
         tokio::spawn(async move {
-            done(sender.send(&message).await);
+            done(sender.send(&message).await).await;
             drop(place.permit);
         });
     }

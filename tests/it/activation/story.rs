@@ -5,7 +5,7 @@ use std::path::Path;
 use super::postgres::Postgres;
 use super::{Method, Phone, Place, StatusCode, Value, json, jws, seconds};
 
-const TH2: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk";
+pub(super) const TH2: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk";
 
 /// Takes steps until the app is active.
 pub(super) async fn finish(phone: &Phone, mut view: Value, user: &str, number: &str) -> Value {

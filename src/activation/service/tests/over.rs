@@ -1,6 +1,8 @@
-//! What is over without anybody doing anything, and what a process leaves behind that died.
+//! What is over without anybody doing anything, what a process leaves behind that died, and what there is no room for.
 
 use super::*;
+use crate::activation::http::problem::{Kind, Problem};
+use crate::activation::registry::tests::set_full;
 
 #[test]
 fn every_end_is_a_value_of_its_label() {
@@ -94,4 +96,32 @@ async fn a_forgotten_pins_sms_for_which_there_was_no_room_is_no_send() {
     }
     drop(places);
     rig.service.send_reset_pin(&rig.by(&phone), app, &PinRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_database_that_is_full_nothing_is_lost_that_was_answered_with_success() {
+    let rig = sqlite().await;
+    let phone = Phone::new();
+    let app = rig.active(&phone).await;
+    set_full(rig.service.registry(), true).await;
+    let mut begun = Vec::new();
+    let (late, token, refused) = loop {
+        let (phone, token) = (Phone::new(), rig.token_for("maria82", None));
+        match rig.start(&phone, &token).await {
+            Ok(view) => begun.push((phone, view)),
+            Err(refused) => break (phone, token, refused),
+        }
+        assert!(begun.len() < 1000, "it is never full");
+    };
+    assert!(!begun.is_empty(), "there is a little room in the last page");
+    assert!(matches!(refused, ServiceError::Registry(_)), "{refused:?}");
+    assert_eq!(Problem::from(refused).kind, Kind::RegistryUnavailable);
+    set_full(rig.service.registry(), false).await;
+    for (phone, view) in &begun {
+        assert_eq!(rig.service.look(&rig.by(phone), view.id).await.unwrap().due, Due::TemporaryPin);
+    }
+    // What failed has not happened: the token serves.
+    let view = rig.start(&late, &token).await.unwrap();
+    assert_eq!(rig.finish(&late, view.id).await.unwrap().due, Due::Active);
+    assert!(unlock(&rig, &phone, app, b"471108").await.is_ok());
 }
