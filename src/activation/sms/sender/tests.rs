@@ -188,3 +188,24 @@ fn every_outcome_of_an_attempt_is_a_value_of_its_label() {
     let outcomes: Vec<&str> = ["accepted"].into_iter().chain(GatewayError::LABELS).chain(["full", "resting"]).collect();
     assert_eq!(outcomes, telemetry::SMS_ATTEMPT_OUTCOMES);
 }
+
+#[tokio::test]
+async fn what_the_only_gateway_is_too_busy_for_waits_for_its_turn() {
+    let slow = Server::that(vec![Does::Waits(200, GOOD.to_owned())]).await;
+    let settings = SenderSettings { at_once: 1, timeout: Duration::from_mins(1), ..quick() };
+    let sender = over(&[&slow], settings);
+    let mut ends = Vec::new();
+    for number in 1..=4 {
+        let (done, end) = oneshot::channel();
+        sender.dispatch(sender.reserve().unwrap(), message(number), move |outcome| ready(done.send(outcome).unwrap()));
+        ends.push(end);
+    }
+    for number in 1..=4 {
+        slow.until_asked(number).await;
+        assert_eq!(slow.asked().len(), number, "one at a time");
+        slow.release(1);
+    }
+    for end in ends {
+        assert_eq!(in_time(end).await.unwrap(), Ok(sent(0)));
+    }
+}
