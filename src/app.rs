@@ -38,9 +38,9 @@ use crate::edge::admission::{Admission, Limits, Rate, RateClock};
 use crate::edge::client_addr::ForwardingHeader;
 use crate::edge::network::{BadDatabase, Databases, NetworkTagger};
 use crate::edge::routes::{self, Edge};
+use crate::edge::server;
 use crate::edge::tls::{self, BadCertificate, Certificate};
 use crate::keyed_hash::HashKey;
-use crate::protocol::limits::FIRST_MESSAGE_TIMEOUT;
 use crate::relay::open_policy::{BadJwks, JwtSettings, JwtVerifier, OpenPolicy};
 use crate::relay::{Clocks, Relay, news};
 use crate::session;
@@ -167,6 +167,7 @@ impl Node {
             trusted_proxies: settings.server.trusted_proxies.clone(),
             allowed_origins: settings.server.allowed_origins.clone(),
             metrics,
+            is_secure: settings.server.tls_certificate.is_some() && settings.server.tls_key.is_some(),
             trust_traceparent: settings.traces.trust_traceparent,
             ready: AtomicBool::new(true),
         });
@@ -248,9 +249,7 @@ impl Node {
     fn serve(&self, listener: TcpListener, with_operators: bool) -> Result<Server, StartError> {
         let edge = self.edge.clone();
         let activation = self.activation.as_ref().map(|activation| activation.http.clone());
-        let server = HttpServer::new(move || {
-            // Called once on the thread of each worker, and ended with it.
-            drop(actix_web::rt::spawn(measure_lag()));
+        let app = move || {
             let app = App::new().app_data(edge.clone());
             #[cfg(feature = "otlp")]
             let app = app.wrap(actix_web::middleware::from_fn(crate::edge::spans::trace_request));
@@ -260,19 +259,11 @@ impl Node {
             };
             let app = if with_operators { app.configure(routes::operators) } else { app };
             app.configure(routes::public)
-        })
-        .on_connect(prepare)
-        .client_request_timeout(FIRST_MESSAGE_TIMEOUT)
-        // No lingering: after the last byte the relay closes TCP first, and at once.
-        .client_disconnect_timeout(Duration::ZERO)
-        .shutdown_timeout(1)
-        .disable_signals()
-        .workers(self.workers);
-        let server = match &self.certificate {
-            Some(certificate) => server.listen_rustls_0_23(listener, tls::server_config(Arc::clone(certificate))?)?,
-            None => server.listen(listener)?,
         };
-        Ok(server.run())
+        let tls =
+            self.certificate.as_ref().map(|certificate| tls::server_config(Arc::clone(certificate))).transpose()?;
+        let on_worker = || drop(actix_web::rt::spawn(measure_lag()));
+        Ok(server::serve(listener, self.workers, tls, server::Hooks { on_connect: prepare, on_worker }, app)?)
     }
 
     fn serve_operators(&self, listener: TcpListener) -> Result<Server, StartError> {
@@ -345,7 +336,8 @@ pub fn check_files(settings: &Settings) -> Result<(), StartError> {
     open_policy(settings)?;
     databases(settings)?;
     certificate(settings)?;
-    certificate_authority(settings).map(drop)
+    certificate_authority(settings)?;
+    if settings.activation.enabled { Activation::check(settings) } else { Ok(()) }
 }
 
 fn databases(settings: &Settings) -> Result<Databases, StartError> {

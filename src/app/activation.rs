@@ -143,6 +143,19 @@ impl Activation {
         Ok(Self { http, service, sms, threads })
     }
 
+    /// Whether these settings, and the files that they name, would do. Makes no keys and asks no database.
+    pub(super) fn check(settings: &Settings) -> Result<(), StartError> {
+        if settings.activation.enrolment_jwks_file.is_some() {
+            enrolment(settings)?;
+        }
+        if settings.sms.gateway != Gateway::Outbox {
+            sms::gateways(settings)?;
+        }
+        sms::reports(settings)?;
+        notifier(settings)?;
+        texts(&settings.sms).map(drop)
+    }
+
     /// Sends the apps that listen for events to another node.
     pub(super) fn drain(&self) {
         self.service.end_streams();

@@ -18,6 +18,9 @@ use crate::crypto::DeviceKey;
 /// Longest token: as the server takes it.
 const MOST_TOKEN_BYTES: u64 = 6 * 1024;
 
+/// Longest name of an app, in characters: as the server takes it.
+const MOST_NAME: usize = 64;
+
 /// What this app runs on.
 pub(super) const MODEL: &str = concat!("handoff ", env!("CARGO_PKG_VERSION"));
 
@@ -49,7 +52,7 @@ pub(super) struct Activate {
     server: String,
 
     /// What the person calls this app
-    #[arg(long, value_name = "NAME", default_value = "This phone")]
+    #[arg(long, value_name = "NAME", default_value = "This phone", value_parser = app_name)]
     name: String,
 
     /// Trust the certificate authorities in this PEM file, too
@@ -58,6 +61,13 @@ pub(super) struct Activate {
 
     #[command(flatten)]
     answers: Answers,
+}
+
+/// A name that the server takes.
+pub(super) fn app_name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let is_good = (1..=MOST_NAME).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    is_good.then(|| text.to_owned()).ok_or_else(|| format!("a name has 1 to {MOST_NAME} characters"))
 }
 
 impl Activate {
@@ -75,6 +85,9 @@ impl Activate {
     /// A new app, saved before it says anything: what it is killed at, it can repeat.
     fn begin(&self, state: &StateFile) -> Result<SavedApp, Failure> {
         let token = self.token()?;
+        if token.trim().is_empty() {
+            return Err(anyhow!("the enrolment token is empty").into());
+        }
         let server = ServerUrl::parse(&self.server).with_context(|| format!("--server {}", self.server))?;
         let key = DeviceKey::generate(&mut rand::rng());
         let saved = SavedApp::new(server, key, (&self.name, MODEL), Beginning::enrolment(token.trim().to_owned()));

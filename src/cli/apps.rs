@@ -9,6 +9,7 @@ use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::activate::app_name;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::state_file::{StateFile, failure};
@@ -18,7 +19,7 @@ use crate::client::activation::{ActivationError, ActiveApp, AppEntry, Apps as Li
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   handoff apps list --state phone.json
-  handoff apps rename 'Old phone' Backup --state phone.json
+  handoff apps rename Phone Backup --state phone.json
   handoff apps delete 6f9619ff --state phone.json
   handoff apps cancel 9b2f6c1e --state phone.json    a copy that waits")]
 pub(super) struct Apps {
@@ -43,6 +44,7 @@ enum Command {
         /// The app: its id, the first characters of it, or its name
         app: String,
         /// What it is called from now on, at most 64 characters
+        #[arg(value_parser = app_name)]
         name: String,
     },
     /// Delete an app: it opens nothing any more

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use crate::app;
 use crate::config::{Args, Loaded};
-use crate::telemetry;
+use crate::telemetry::trace::{self, TraceError};
+use crate::{app, telemetry};
 
 /// Check the relay's settings, and the files that they name
 ///
@@ -30,6 +30,9 @@ impl CheckConfig {
         let loaded = Loaded::load(&self.settings, std::env::vars_os())
             .map_err(|problem| refused(Exit::Config, problem.into()))?;
         app::check_files(&loaded.settings).map_err(|problem| refused(Exit::CannotRun, problem.into()))?;
+        if loaded.settings.traces.endpoint.is_some() && !trace::is_built_in() {
+            return Err(refused(Exit::CannotRun, TraceError::NotBuiltIn.into()));
+        }
         let warnings = loaded.warnings(telemetry::max_open_files());
         let mut text = "The settings are valid, and the files that they name can be used.".to_owned();
         for warning in &warnings {

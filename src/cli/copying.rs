@@ -71,9 +71,15 @@ impl Copying {
     /// An event says when to look; the list of apps says what is true.
     async fn hear(&self, events: &mut Events, output: Output) -> Result<AppEntry, ActivationError> {
         // Listened to before the first look, so that nothing falls between.
-        let mut event = events.connect().await.map(|()| None)?;
+        events.connect().await?;
+        let mut event = None;
         loop {
-            let listed = self.app.apps().await?;
+            let listed = match self.app.apps().await {
+                Ok(listed) => listed,
+                // It was tried for some seconds; the grant is delivered, and the new app may have to wait as well.
+                Err(ActivationError::NoAnswer(_)) => continue,
+                Err(problem) => return Err(problem),
+            };
             if event == Some(AppEventKind::CopyWaiting)
                 && let Some(copy) = listed.pending.first()
             {

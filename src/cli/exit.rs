@@ -7,9 +7,9 @@ use super::files::FileError;
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done: the relay stopped as asked, the credential was handed over.
+    /// Done: the relay stopped as asked, the credential was handed over, the app is active.
     Success,
-    /// The handoff ended without the credential being handed over.
+    /// The handoff ended without the credential being handed over, or a step of an activation was refused.
     Ended,
     /// The arguments make no sense.
     Usage,
@@ -29,10 +29,10 @@ pub enum Exit {
 pub(super) const HELP: &str = "\
 Exit codes:
     0  done
-    1  the handoff ended without the credential being handed over
+    1  nothing was handed over, or the server refused: the reason is said
     2  the arguments make no sense
    66  a file cannot be read or written
-   69  no relay answered, or it takes no connections
+   69  no relay or server answered, or it takes no connections
    71  the relay cannot run: an address is taken, a key or certificate is not usable
    78  a setting is wrong
   130  interrupted

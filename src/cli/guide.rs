@@ -13,6 +13,7 @@ use super::fill_in::Inbox;
 use super::output::Output;
 use super::questions::{Questions, yes_or_no};
 use super::state_file::{StateFile, failure};
+use crate::activation::ids::UserId;
 use crate::client::activation::{Activation, ActivationError, Due, Overview, RefusalKind, SavedApp, SmsWish};
 use crate::client::personal_pin::PersonalPin;
 
@@ -68,7 +69,13 @@ impl<'a> Guide<'a> {
         let mut activation = Activation::new(self.state.server(saved.server())?, saved);
         let mut is_introduced = was_active;
         loop {
-            let due = activation.due().await.map_err(|problem| failed(&activation, &problem))?;
+            let due = match activation.due().await {
+                Ok(due) => due,
+                Err(problem) => {
+                    self.forget_what_is_worthless(&activation, &problem)?;
+                    return Err(failed(&activation, &problem));
+                }
+            };
             self.state.save(activation.saved())?;
             if let Some(overview) = activation.overview().filter(|_| !is_introduced) {
                 self.introduce(&activation, &overview);
@@ -102,6 +109,17 @@ impl<'a> Guide<'a> {
         }
     }
 
+    /// A token or grant that was refused begins nothing: the next one begins with a new key.
+    fn forget_what_is_worthless(&self, activation: &Activation, problem: &ActivationError) -> Result<(), Failure> {
+        use RefusalKind::{
+            GrantBoundElsewhere, GrantExpired, GrantInvalid, GrantUsed, GrantorNotActive, NoEnrolment, NotOnFile,
+        };
+        let refused =
+            [GrantBoundElsewhere, GrantExpired, GrantInvalid, GrantUsed, GrantorNotActive, NoEnrolment, NotOnFile];
+        let is_worthless = problem.refused().is_some_and(|kind| refused.contains(&kind));
+        if is_worthless && activation.saved().app().is_none() { self.state.remove() } else { Ok(()) }
+    }
+
     fn introduce(&self, activation: &Activation, overview: &Overview) {
         let Overview { holder, number_ends, .. } = overview;
         let (name, server) = (activation.saved().name(), activation.saved().server());
@@ -122,6 +140,10 @@ impl<'a> Guide<'a> {
             Some(known) => known,
             None => self.questions.ask("user_id", "Enter your user ID:").await?,
         };
+        if let Err(slip) = typed.parse::<UserId>() {
+            self.questions.again(&slip.to_string());
+            return Ok(Ok(()));
+        }
         let taken = activation.user_id(&typed).await;
         if taken.is_ok() {
             self.known.push(typed);
@@ -160,7 +182,7 @@ impl<'a> Guide<'a> {
             }
             None => "Type the eight digits of the SMS, or \"again\" for another one:".to_owned(),
         };
-        let typed = self.questions.ask("temporary_pin", &text).await?;
+        let typed = self.questions.ask_or_take("temporary_pin", &text, offered.is_some()).await?;
         if typed.eq_ignore_ascii_case("again") {
             return self.take_sms(activation).await;
         }
@@ -175,13 +197,13 @@ impl<'a> Guide<'a> {
             let known: Vec<&str> = self.known.iter().map(|known| known.as_str()).collect();
             // Known to be weak before it is typed again.
             if let Err(weak) = PersonalPin::choose(&first, &first, &known) {
-                self.say_again(&weak.to_string());
+                self.questions.again(&weak.to_string());
                 continue;
             }
             let again = self.questions.ask_hidden("personal_pin_again", "Repeat it:").await?;
             match PersonalPin::choose(&first, &again, &known) {
                 Ok(pin) => return Ok(activation.personal_pin(&pin).await),
-                Err(weak) => self.say_again(&weak.to_string()),
+                Err(weak) => self.questions.again(&weak.to_string()),
             }
         }
     }
@@ -208,7 +230,7 @@ impl<'a> Guide<'a> {
     /// What the person can put right is told, and asked again; everything else ends the command.
     fn answer_refusal(&mut self, activation: &Activation, problem: &ActivationError) -> Result<(), Failure> {
         use RefusalKind::{
-            ActivationEnded, AnotherStepIsDue, BadBody, BadTemporaryPin, CopyWaits, NoTemporaryPin, SmsOverloaded,
+            ActivationEnded, AnotherStepIsDue, BadTemporaryPin, CopyWaits, NoTemporaryPin, SmsOverloaded,
             StepDoneOtherwise, TemporaryPinExpired, TemporaryPinUsedUp, TooManySms, WrongTemporaryPin, WrongUserId,
         };
         let Some(kind) = problem.refused() else { return Err(failed(activation, problem)) };
@@ -219,8 +241,6 @@ impl<'a> Guide<'a> {
         let has_pin = self.inbox.is_some();
         let is_spent = matches!(kind, TemporaryPinExpired | TemporaryPinUsedUp | NoTemporaryPin);
         let is_slip = matches!(kind, BadTemporaryPin | WrongTemporaryPin | WrongUserId)
-            // What was typed has no user ID's form.
-            || (kind == BadBody && activation.overview().is_some())
             // The last PIN can still be typed.
             || (matches!(kind, TooManySms | SmsOverloaded) && has_pin);
         if is_spent {
@@ -229,15 +249,8 @@ impl<'a> Guide<'a> {
         if !is_slip && !is_spent {
             return Err(failed(activation, problem));
         }
-        self.say_again(&problem.to_string());
+        self.questions.again(&problem.to_string());
         Ok(())
-    }
-
-    fn say_again(&self, text: &str) {
-        if self.output.is_json() {
-            self.output.say("", &json!({"event": "again", "detail": text}));
-        }
-        Output::error(&text);
     }
 
     fn done(&self, saved: &SavedApp, was_active: bool) {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::signal::ctrl_c;
 use zeroize::Zeroizing;
 
-use super::activate::MODEL;
+use super::activate::{MODEL, app_name};
 use super::exit::{Exit, Failure};
 use super::guide::{Answers, Guide};
 use super::output::Output;
@@ -55,7 +55,7 @@ pub(super) struct New {
     server: Option<String>,
 
     /// What the person calls this app
-    #[arg(long, value_name = "NAME", default_value = "New phone", requires = "state")]
+    #[arg(long, value_name = "NAME", default_value = "New phone", value_parser = app_name)]
     name: String,
 
     /// The user ID [default: asked]

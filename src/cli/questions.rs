@@ -29,6 +29,17 @@ impl Questions {
         self.line().await
     }
 
+    /// [`Self::ask`] where the person may have something to take with Enter alone.
+    pub(super) async fn ask_or_take(
+        &mut self,
+        what: &str,
+        text: &str,
+        is_offered: bool,
+    ) -> Result<Zeroizing<String>, Failure> {
+        self.output.say(text, &json!({"event": "ask", "what": what, "offered": is_offered}));
+        self.line().await
+    }
+
     /// One line that is not shown.
     pub(super) async fn ask_hidden(&mut self, what: &str, text: &str) -> Result<Zeroizing<String>, Failure> {
         let hidden = Hidden::begin();
@@ -43,9 +54,17 @@ impl Questions {
         loop {
             match yes_or_no(&self.ask(what, text).await?) {
                 Some(answer) => return Ok(answer),
-                None => Output::error(&"the answer is yes or no; try again"),
+                None => self.again("the answer is yes or no; try again"),
             }
         }
+    }
+
+    /// Says what was wrong with an answer, before the same is asked again.
+    pub(super) fn again(&self, text: &str) {
+        if self.output.is_json() {
+            self.output.say("", &json!({"event": "again", "detail": text}));
+        }
+        Output::error(&text);
     }
 
     async fn line(&mut self) -> Result<Zeroizing<String>, Failure> {

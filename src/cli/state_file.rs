@@ -45,6 +45,12 @@ impl StateFile {
         Ok(files::write(&self.path, &app.to_json(), true)?)
     }
 
+    /// Takes it away.
+    pub(super) fn remove(&self) -> Result<(), Failure> {
+        let removed = std::fs::remove_file(&self.path);
+        Ok(removed.map_err(|source| FileError::Write { path: self.path.clone(), source })?)
+    }
+
     /// The active app in it.
     pub(super) fn active(&self) -> Result<(SavedApp, ActiveApp), Failure> {
         let path = self.path.display();

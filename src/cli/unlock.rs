@@ -39,11 +39,11 @@ impl Unlock {
             loop {
                 let typed = questions.ask_hidden("personal_pin", "Personal PIN (not shown):").await?;
                 match PersonalPin::typed(&typed) {
-                    Err(slip) => Output::error(&format_args!("{slip}; this was no try")),
+                    Err(slip) => questions.again(&format!("{slip}; this was no try")),
                     Ok(pin) => match open(&app, &pin).await {
                         Ok(()) => break,
                         Err(ActivationError::Pin(PinExchangeError::WrongPin)) => {
-                            Output::error(&"the PIN is wrong; try again");
+                            questions.again("the PIN is wrong; try again");
                         }
                         Err(problem) => return Err(failure(saved.server(), &problem)),
                     },

@@ -27,11 +27,13 @@ const MAX_HEARTBEAT_BYTES: u64 = 125;
 pub(super) struct FrameGuard {
     header: Vec<u8>,
     payload_left: u64,
+    /// Frames that have passed whole since somebody asked.
+    passed: usize,
 }
 
 impl FrameGuard {
     pub(super) fn new() -> Self {
-        Self { header: Vec::with_capacity(MAX_HEADER_BYTES), payload_left: 0 }
+        Self { header: Vec::with_capacity(MAX_HEADER_BYTES), payload_left: 0, passed: 0 }
     }
 
     /// Takes the next bytes; says how many belong to sound frames, and what is wrong with the rest, if anything.
@@ -42,6 +44,7 @@ impl FrameGuard {
                 let skipped = rest.len().min(usize::try_from(self.payload_left).unwrap_or(usize::MAX));
                 self.payload_left = self.payload_left.saturating_sub(u64::try_from(skipped).unwrap_or(u64::MAX));
                 accepted = accepted.saturating_add(skipped);
+                self.note_end();
                 continue;
             }
             self.header.extend(rest.first());
@@ -49,6 +52,7 @@ impl FrameGuard {
                 Ok(Some(length)) => {
                     self.payload_left = length;
                     self.header.clear();
+                    self.note_end();
                 }
                 Ok(None) => {}
                 Err(reason) => return (accepted, Some(reason)),
@@ -56,6 +60,12 @@ impl FrameGuard {
             accepted = accepted.saturating_add(1);
         }
         (accepted, None)
+    }
+
+    fn note_end(&mut self) {
+        if self.payload_left == 0 {
+            self.passed = self.passed.saturating_add(1);
+        }
     }
 }
 
@@ -115,16 +125,45 @@ pub(super) struct Violation<S> {
     pub(super) rest: S,
 }
 
-/// Incoming bytes behind a [`FrameGuard`]. Ends at the first unsound frame, and leaves what remains in `violation`.
+/// What the guard of a stream and whoever takes its frames tell each other.
+pub(super) struct Inbox<S> {
+    /// Frames that passed the guard, and that nobody has taken yet.
+    waiting: Cell<usize>,
+    /// Why the stream was ended before its time, and what is left of it.
+    violation: Cell<Option<Violation<S>>>,
+}
+
+impl<S> Inbox<S> {
+    /// To be called with each frame that the codec gives out: while one waits there, nothing more is read.
+    pub(super) fn take_frame(&self) {
+        self.waiting.set(self.waiting.get().saturating_sub(1));
+    }
+
+    /// Why the stream ended, unless the peer ended it.
+    pub(super) fn take_violation(&self) -> Option<Violation<S>> {
+        self.violation.take()
+    }
+}
+
+impl<S> Default for Inbox<S> {
+    fn default() -> Self {
+        Self { waiting: Cell::new(0), violation: Cell::new(None) }
+    }
+}
+
+/// Incoming bytes behind a [`FrameGuard`]. Ends at the first unsound frame, and leaves what remains in its [`Inbox`].
+///
+/// The codec above takes all bytes that it can get before it looks at them. So it gets no more while it holds a whole
+/// frame: it asks again after each, and a peer that sends faster than its frames are taken fills its own buffers.
 pub(super) struct Guarded<S> {
     bytes: Option<S>,
     guard: FrameGuard,
-    violation: Rc<Cell<Option<Violation<S>>>>,
+    inbox: Rc<Inbox<S>>,
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(bytes: S, violation: Rc<Cell<Option<Violation<S>>>>) -> Self {
-        Self { bytes: Some(bytes), guard: FrameGuard::new(), violation }
+    pub(super) fn new(bytes: S, inbox: Rc<Inbox<S>>) -> Self {
+        Self { bytes: Some(bytes), guard: FrameGuard::new(), inbox }
     }
 }
 
@@ -132,13 +171,19 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Guarded<S
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.inbox.waiting.get() > 0 {
+            // Wakes nobody: whoever takes the frame asks again.
+            return Poll::Pending;
+        }
         let Some(bytes) = self.bytes.as_mut() else { return Poll::Ready(None) };
         // A broken connection reads like its end: either way nothing more comes.
         let Some(Ok(mut chunk)) = ready!(Pin::new(bytes).poll_next(cx)) else { return Poll::Ready(None) };
         let (accepted, broken) = self.guard.accept(&chunk);
         chunk.truncate(accepted);
+        let passed = std::mem::take(&mut self.guard.passed);
+        self.inbox.waiting.set(passed);
         if let Some((reason, rest)) = broken.zip(self.bytes.take_if(|_| broken.is_some())) {
-            self.violation.set(Some(Violation { reason, rest }));
+            self.inbox.violation.set(Some(Violation { reason, rest }));
         }
         Poll::Ready(Some(Ok(chunk)))
     }

@@ -9,6 +9,8 @@ mod frame_guard;
 pub mod network;
 pub mod problem;
 pub mod routes;
+pub mod server;
 mod socket;
 pub mod spans;
 pub mod tls;
+mod upgrade;

@@ -45,6 +45,8 @@ pub struct Edge {
     pub allowed_origins: Vec<String>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// Whether connections are encrypted here, and not by a proxy.
+    pub is_secure: bool,
     /// Whether the `traceparent` of requests says which trace they belong to.
     pub trust_traceparent: bool,
     /// Whether new connections are taken.
@@ -125,20 +127,15 @@ impl Version {
         (status = 503, description = "The node is over a limit or shutting down; Retry-After says when to try again", body = super::problem::Body, content_type = "application/problem+json"),
     )
 )]
-async fn connect(request: HttpRequest, payload: web::Payload, edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
+async fn connect(request: HttpRequest, edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
     let below = request.path().strip_prefix(SESSIONS).and_then(|rest| rest.strip_prefix('/'));
     match below.and_then(|rest| rest.split_once('/')).filter(|_| request.method() == Method::GET) {
-        Some(names) => shake_hands(&request, names, payload, &edge).inspect_err(count_refusal),
+        Some(names) => shake_hands(&request, names, &edge).inspect_err(count_refusal),
         None => nothing_here(request).await,
     }
 }
 
-fn shake_hands(
-    request: &HttpRequest,
-    (session, role): (&str, &str),
-    payload: web::Payload,
-    edge: &Edge,
-) -> Result<HttpResponse, Problem> {
+fn shake_hands(request: &HttpRequest, (session, role): (&str, &str), edge: &Edge) -> Result<HttpResponse, Problem> {
     let role = Role::BOTH.into_iter().find(|known| known.as_str() == role).ok_or(Kind::NotFound)?;
     let session: SessionId = session.parse().map_err(|_| Kind::BadSessionId)?;
     check_handshake(request, &edge.allowed_origins)?;
@@ -147,7 +144,7 @@ fn shake_hands(
     // Without a file descriptor to spare, a connection could not be ended for certain.
     let cord = request.conn_data::<Cord>().ok_or(Problem::retry_after(Kind::Overloaded, BUSY_RETRY_AFTER))?.clone();
     let party = Party { session, role, tag: edge.tagger.tag_client(client), trace: spans::of(request) };
-    socket::accept(request, payload, party, Arc::clone(&edge.relay), cord, guard).map_err(|_| Kind::BadHandshake.into())
+    socket::accept(request, party, Arc::clone(&edge.relay), cord, guard).map_err(|_| Kind::BadHandshake.into())
 }
 
 fn check_handshake(request: &HttpRequest, allowed_origins: &[String]) -> Result<(), Problem> {

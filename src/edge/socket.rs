@@ -4,19 +4,19 @@
 //! the HTTP response body: when its peer stops reading it is not polled, and then nothing here runs, timers included.
 //! So nothing here decides anything; deadlines, limits and the last word are the session's.
 
-use std::cell::Cell;
 use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use actix_web::{HttpRequest, HttpResponse, web};
-use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
+use actix_web_actors::ws::{self, HandshakeError, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
 use futures_util::StreamExt as _;
 use tracing::{Span, debug};
 
 use super::admission::ConnectionGuard;
-use super::frame_guard::{Guarded, Violation};
+use super::frame_guard::{Guarded, Inbox, Violation};
+use super::upgrade::Incoming;
 use crate::protocol::close::CloseReason;
 use crate::protocol::ids::SessionId;
 use crate::protocol::message::ServerMessage;
@@ -42,22 +42,22 @@ pub(super) struct Party {
 /// Answers the handshake and starts the connection's actor.
 pub(super) fn accept(
     request: &HttpRequest,
-    payload: web::Payload,
     party: Party,
     relay: Arc<Relay>,
     cord: Cord,
     guard: ConnectionGuard,
 ) -> Result<HttpResponse, actix_web::Error> {
-    let violation = Rc::new(Cell::new(None));
+    let incoming = request.extensions_mut().remove::<Incoming>().ok_or(HandshakeError::NoConnectionUpgrade)?;
+    let inbox = Rc::new(Inbox::default());
     let connection = relay.next_connection();
     let span = tracing::debug_span!("connection", connection = connection.0, role = %party.role);
-    let guarded = Guarded::new(payload, Rc::clone(&violation));
+    let guarded = Guarded::new(incoming, Rc::clone(&inbox));
     let socket = Socket {
         connection,
         party,
         relay,
         cord: Some(cord),
-        violation,
+        inbox,
         session: None,
         backlog: Backlog::default(),
         // So that of short sessions, too, one frame in so many is measured, and not the same of each.
@@ -78,8 +78,8 @@ struct Socket {
     relay: Arc<Relay>,
     /// Given to the session with the link.
     cord: Option<Cord>,
-    /// Why the incoming stream was ended before its time, and what is left of it.
-    violation: Rc<Cell<Option<Violation<web::Payload>>>>,
+    /// What is known of the incoming stream beside its messages.
+    inbox: Rc<Inbox<Incoming>>,
     session: Option<SessionEnd>,
     backlog: Backlog,
     /// Counts data frames, to measure the way of one in [`telemetry::HOP_SAMPLE`].
@@ -144,6 +144,7 @@ impl Actor for Socket {
 
 impl StreamHandler<Result<Message, ProtocolError>> for Socket {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
+        self.inbox.take_frame();
         match message {
             Ok(Message::Text(text)) => self.report(WireEvent::Text(text), ctx),
             Ok(Message::Binary(frame)) => {
@@ -159,8 +160,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for Socket {
                 self.report(WireEvent::Heartbeat, ctx);
             }
             Ok(Message::Pong(_)) => self.report(WireEvent::Heartbeat, ctx),
-            // The body ends here: what is queued is flushed, and then the relay closes TCP first, and at once (RFC 6455
-            // section 7.1.1). The server's `client_disconnect_timeout` of zero sees to that.
+            // The body ends here: what is queued is sent, and then the relay closes TCP first, and at once (RFC 6455
+            // section 7.1.1).
             Ok(Message::Close(_)) if self.is_closing => ctx.stop(),
             Ok(Message::Close(reason)) => {
                 ctx.close(reason);
@@ -174,7 +175,7 @@ impl StreamHandler<Result<Message, ProtocolError>> for Socket {
     }
 
     fn finished(&mut self, ctx: &mut Self::Context) {
-        let Some(Violation { reason, rest }) = self.violation.take() else { return ctx.stop() };
+        let Some(Violation { reason, rest }) = self.inbox.take_violation() else { return ctx.stop() };
         // What still comes is thrown away: bytes that nobody reads would turn the end of TCP into a reset, and that
         // takes the last words with it. It ends when the peer does, or when the session cuts.
         let ended = rest.take_while(|chunk| ready(chunk.is_ok())).for_each(|_| ready(()));

@@ -50,7 +50,8 @@ mod middleware {
         let method = known(request.method());
         let mut span = Span::begin(method, Kind::Server, &caller(&request));
         span.set("http.request.method", method);
-        span.set("url.scheme", if request.app_config().secure() { "https" } else { "http" });
+        let is_secure = edge(&request).is_some_and(|edge| edge.is_secure);
+        span.set("url.scheme", if is_secure { "https" } else { "http" });
         span.set("network.protocol.version", if request.version() == Version::HTTP_10 { "1.0" } else { "1.1" });
         request.extensions_mut().insert(span.as_parent());
         let trail = Trail::begin();
@@ -79,9 +80,13 @@ mod middleware {
     /// Who called, where that is believed: a trace id that an app chooses would decide what is kept, and mix its
     /// requests with those of others.
     fn caller(request: &ServiceRequest) -> Parent {
-        let is_trusted = request.app_data::<web::Data<Edge>>().is_some_and(|edge| edge.trust_traceparent);
+        let is_trusted = edge(request).is_some_and(|edge| edge.trust_traceparent);
         let header = request.headers().get("traceparent").filter(|_| is_trusted);
         Parent::remote(header.and_then(|header| header.to_str().ok()?.parse().ok()))
+    }
+
+    fn edge(request: &ServiceRequest) -> Option<&web::Data<Edge>> {
+        request.app_data()
     }
 
     fn route<B>(answer: &ServiceResponse<B>) -> Option<String> {

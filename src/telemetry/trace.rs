@@ -30,6 +30,12 @@ pub struct Settings {
     pub instance: String,
 }
 
+/// Whether this binary can send traces.
+#[must_use]
+pub const fn is_built_in() -> bool {
+    cfg!(feature = "otlp")
+}
+
 /// Traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {

@@ -1,6 +1,7 @@
 """The manifests of every set of values, as an inspector would read them; and values that must be refused.
 
-    chart.py CHART HELM HANDOFF FOLDER      FOLDER has NAME.helm3.yaml and NAME.helm4.yaml for CHART/ci/NAME-values.yaml
+    chart.py CHART HELM HANDOFF FOLDER      FOLDER has NAME.helm3.yaml and NAME.helm4.yaml for CHART/ci/NAME-values.yaml;
+                                            kinds that are not Kubernetes' own are left in custom.json there
 """
 
 import json
@@ -135,7 +136,7 @@ def check_network(name, documents):
         "one-node": [53],
         "activation": [53, 5432, 6379],
         "gateway": [53, 443, 5432, 6379],
-        "production": [53, 443, 5432, 6379, 26379],
+        "production": [53, 443, 4318, 5432, 6379, 26379],
     }[name]
     expect(egress == wanted, f"{name}: connects to {egress}")
     if name == "production":
@@ -218,10 +219,18 @@ def check_production():
     service = of_kind(documents, "Service", "-metrics")
     expect(monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items(), "the monitor finds no service")
     expect([e["port"] for e in monitor["endpoints"]] == [p["name"] for p in service["spec"]["ports"]], "the monitor's port")
+    env = {variable["name"]: variable for variable in relay(documents)["containers"][0]["env"]}
+    headers = env["OTEL_EXPORTER_OTLP_HEADERS"]["valueFrom"]["secretKeyRef"]
+    expect(headers == {"name": "handoff-collector", "key": "headers"}, headers)
+    expect("k8s.pod.name=$(POD_NAME)" in env["OTEL_RESOURCE_ATTRIBUTES"]["value"], "spans do not say which pod")
     part = "app.kubernetes.io/component"
     [job] = [p["containers"][0] for d, p in pods(documents) if d["metadata"]["labels"][part] == "load-test"]
     wanted = ["run", "campaign", "--url", "ws://test-handoff-relay:80", "--insecure"]
     expect(job["command"] == ["/handoff-load"] and job["args"] == wanted, job["args"])
+
+
+def is_own(document):
+    return document["apiVersion"].split("/")[0] in ("v1", "apps", "autoscaling", "batch", "networking.k8s.io", "policy")
 
 
 def template(*flags):
@@ -275,6 +284,8 @@ REFUSED = [
     ([*ACTIVE, "--set", "settings.activation.webhook_url=https://push.internal"], "webhookKeySecret"),
     ([*ACTIVE, "--set", "settings.activation.enabled=false"], "settings.activation.enabled is false"),
     ([*ACTIVE, "--set", "activation.enrolmentJwks.secret=a,activation.enrolmentJwks.configMap=b"], "name one"),
+    ([*ONE, "--set", "traces.headersSecret.name=x"], "settings.traces.endpoint is not"),
+    ([*ONE, "--set", "settings.traces.endpoint=http://collector:4318?key=x"], "endpoint"),
     ([*ONE, "--set", "httpRoute.enabled=true"], "parentRefs"),
     ([*ONE, "--set", "httpRoute.enabled=true,httpRoute.parentRefs[0].name=public"], "hostnames"),
     (["--set", "settings.open.policy=jwt"], "jwks"),
@@ -343,6 +354,9 @@ for name in names:
     check_metrics_are_not_public(name, documents)
     check_activation(name, documents)
 check_production()
+custom = [d for name in names for d in rendered(name) if not is_own(d)]
+expect({d["kind"] for d in custom} == {"HTTPRoute", "PrometheusRule", "ServiceMonitor"}, "other custom resources than expected")
+(folder / "custom.json").write_text(json.dumps(custom))
 check_refusals()
 settings = check_values()
 print(f"chart: {len(names)} sets of values ({', '.join(names)}), {len(REFUSED)} wrong ones refused, {settings} settings")

@@ -1,6 +1,6 @@
-"""The relays and the load balancer of deploy/compose.yaml as processes of this machine: people hand over through nginx while
-the relays are restarted one by one. tests/nodes does this to the relay alone, and harder; here it is the configuration
-that is tested: the compose file's environment, its stop_grace_period and its nginx.conf.
+"""The relays, databases and load balancer of deploy/compose.yaml as processes of this machine: people hand over through nginx
+while the relays are restarted one by one. tests/nodes does this to the relay alone, and harder; here it is the
+configuration that is tested: the compose file's environment, its stop_grace_period and its nginx.conf.
 """
 
 import json
@@ -15,6 +15,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import yaml
 
@@ -54,17 +56,52 @@ def quiet(*command):
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
+class Postgres:
+    """The compose file's PostgreSQL, as another user, because it does not run as root."""
+
+    def __init__(self, folder, port):
+        self.port = port
+        self.data = pathlib.Path(tempfile.mkdtemp(dir=folder))
+        self.settings = COMPOSE["services"]["postgres"]["environment"]
+        if os.geteuid() == 0:
+            shutil.chown(self.data, "postgres", "postgres")
+        password = self.data / "password"
+        password.write_text(self.settings["POSTGRES_PASSWORD"])
+        user = ["--username", self.settings["POSTGRES_USER"], "--auth-host", "scram-sha-256", "--pwfile", password]
+        self.run("initdb", "--pgdata", self.data / "data", "--no-sync", "--encoding", "UTF8", *user).wait()
+        command = ["postgres", "-D", self.data / "data", "-k", self.data, "-h", "127.0.0.1", "-p", str(port), "-F"]
+        self.process = self.run(*command)
+
+    def run(self, program, *arguments, **more):
+        found = shutil.which(program) or max(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+        user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([found, *arguments], cwd="/", **user, **(quiet | more))
+
+    def make(self):
+        """What its image does at the first start."""
+        login = ["-h", str(self.data), "-p", str(self.port), "-U", self.settings["POSTGRES_USER"]]
+        until("PostgreSQL", lambda: self.run("psql", *login, "-c", "select 1", "postgres").wait() == 0)
+        made = self.run("createdb", *login, self.settings["POSTGRES_DB"]).wait()
+        expect(made == 0, "no database could be made")
+
+
 class Relay:
-    def __init__(self, name, port, metrics, redis):
+    def __init__(self, name, port, metrics, redis, postgres, keys):
         self.name, self.port, self.metrics = name, port, metrics
         environment = dict(COMPOSE["services"][name]["environment"])
         expect(environment["HANDOFF_REDIS__URL"] == "redis://redis:6379", "where is Redis?")
-        # Only what a container has of its own: addresses.
+        database = environment["HANDOFF_ACTIVATION__DATABASE_URL"]
+        expect("@postgres:5432/" in database, "where is PostgreSQL?")
+        expect(COMPOSE["services"][name]["volumes"] == ["keys:/data"], "where are the keys?")
+        # Only what a container has of its own: addresses, and a folder.
         environment |= {
             "HANDOFF_SERVER__LISTEN": f"127.0.0.1:{port}",
             "HANDOFF_SERVER__METRICS_LISTEN": f"127.0.0.1:{metrics}",
             "HANDOFF_SERVER__TRUSTED_PROXIES": "127.0.0.1",
             "HANDOFF_REDIS__URL": f"redis://127.0.0.1:{redis}",
+            "HANDOFF_ACTIVATION__DATABASE_URL": database.replace("postgres:5432", f"127.0.0.1:{postgres}"),
+            "HANDOFF_ACTIVATION__DATA_DIRECTORY": str(keys),
         }
         self.environment = environment
 
@@ -115,6 +152,27 @@ def hand_over(url, folder, number):
         received.unlink(missing_ok=True)
 
 
+def answer(url, method="GET"):
+    """Status and kind of content."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method)) as got:
+            return got.status, got.headers.get_content_type()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.headers.get_content_type()
+
+
+def check_ways(port, relay):
+    """What phones need is let in, and nothing else that the relay has."""
+    problem = "application/problem+json"
+    for path in ("/v1/activations", "/v1/apps", "/v1/apps/events"):
+        code, kind = answer(f"http://127.0.0.1:{port}{path}")
+        expect(400 <= code < 500 and kind == problem, f"{path} through nginx: {code} {kind}")
+    for path in ("/v1/admin/users/look", "/dev/outbox", "/healthz", "/metrics", "/v1/activations-of-mine"):
+        code, kind = answer(f"http://127.0.0.1:{port}{path}")
+        expect((code, kind) == (404, "text/html"), f"{path} is let in: {code} {kind}")
+    expect(answer(f"http://127.0.0.1:{relay.port}/dev/outbox")[0] == 200, "the outbox is not there at the relay")
+
+
 def nginx_configuration(folder, port, relays):
     text = pathlib.Path("deploy/compose/nginx.conf").read_text()
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/run/nginx.pid", f"{folder}/nginx.pid")
@@ -130,15 +188,18 @@ def nginx_configuration(folder, port, relays):
 
 def main(folder):
     (folder / "credential").write_bytes(os.urandom(20_000))
-    ports = free_ports(2 + 2 * len(RELAYS))
-    redis_port, nginx_port = ports[:2]
+    redis_port, nginx_port, postgres_port, *ports = free_ports(3 + 2 * len(RELAYS))
     url = f"ws://127.0.0.1:{nginx_port}"
-    relays = [Relay(name, *ports[2 + 2 * n : 4 + 2 * n], redis_port) for n, name in enumerate(RELAYS)]
+    databases = (redis_port, postgres_port, folder / "keys")
+    relays = [Relay(name, *ports[2 * n : 2 * n + 2], *databases) for n, name in enumerate(RELAYS)]
     processes = []
     try:
         command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", *COMPOSE["services"]["redis"]["command"][1:]]
         processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder))
         until("Redis", lambda: is_open(redis_port))
+        postgres = Postgres(folder, postgres_port)
+        processes.append(postgres.process)
+        postgres.make()
         for relay in relays:
             relay.start()
             processes.append(relay)
@@ -146,6 +207,7 @@ def main(folder):
         command = [nginx, "-p", folder, "-c", nginx_configuration(folder, nginx_port, relays), "-g", "daemon off;"]
         processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
         until("nginx", lambda: is_open(nginx_port))
+        check_ways(nginx_port, relays[0])
 
         over, outcomes = threading.Event(), []
 

@@ -8,6 +8,7 @@ mod database;
 mod gateways;
 mod killed;
 mod logs;
+mod phones;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod renewal;
@@ -21,11 +22,11 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use handoff_relay::activation::https;
-use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::{Signature, SigningKey};
+use handoff_relay::client::activation::{PROOF_HEADER, proof, thumbprint};
+use handoff_relay::client::personal_pin::{PersonalPin, PinRegistration};
+use handoff_relay::crypto::DeviceKey;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::support::relay::Relay;
@@ -33,31 +34,23 @@ use crate::support::relay::Relay;
 /// A service's folder, and the proofing system's key.
 pub(crate) struct Place {
     folder: TempDir,
-    proofing: SigningKey,
+    proofing: DeviceKey,
     database: Option<String>,
     numbers: AtomicU32,
 }
 
-fn key() -> SigningKey {
-    SigningKey::from_slice(&rand::random::<[u8; 32]>()).unwrap()
+fn key() -> DeviceKey {
+    DeviceKey::generate(&mut rand::rng())
 }
 
-fn coordinates(key: &SigningKey) -> (String, String) {
-    let point = key.verifying_key().to_sec1_point(false);
-    let coordinate = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&point.as_bytes()[range]);
-    (coordinate(1..33), coordinate(33..65))
+fn jwk(key: &DeviceKey) -> Value {
+    let public = key.public();
+    let coordinate = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&public[range]);
+    json!({"kty": "EC", "crv": "P-256", "x": coordinate(1..33), "y": coordinate(33..65)})
 }
 
-fn jwk(key: &SigningKey) -> Value {
-    let (x, y) = coordinates(key);
-    json!({"kty": "EC", "crv": "P-256", "x": x, "y": y})
-}
-
-fn jws(header: &Value, claims: &Value, key: &SigningKey) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", part(header), part(claims));
-    let signature: Signature = key.sign(message.as_bytes());
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+fn jws(header: &Value, claims: &Value, key: &DeviceKey) -> String {
+    key.jws(&header.to_string(), &claims.to_string())
 }
 
 fn seconds() -> u64 {
@@ -121,7 +114,7 @@ impl Place {
 
 /// A phone with a key, and the service that it talks to.
 pub(crate) struct Phone {
-    key: SigningKey,
+    key: DeviceKey,
     client: Client,
     address: SocketAddr,
 }
@@ -132,16 +125,12 @@ impl Phone {
     }
 
     fn thumbprint(&self) -> String {
-        let (x, y) = coordinates(&self.key);
-        let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-        URL_SAFE_NO_PAD.encode(Sha256::digest(jwk))
+        thumbprint(&self.key.public())
     }
 
     fn proof(&self, method: &str, path: &str) -> String {
-        let jti: u64 = rand::random();
-        let claims = json!({"htm": method, "htu": format!("http://{}{path}", self.address), "iat": seconds(),
-                            "jti": jti.to_string()});
-        jws(&json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk(&self.key)}), &claims, &self.key)
+        let url = format!("http://{}{path}", self.address);
+        proof(&self.key, (method, &url), SystemTime::now(), rand::random())
     }
 
     /// A request with a new proof; `Err` if there was no answer.
@@ -162,7 +151,7 @@ impl Phone {
         path: &str,
         body: Option<Value>,
     ) -> Result<(StatusCode, Value), reqwest::Error> {
-        let request = self.client.request(method, format!("http://{}{path}", self.address)).header("DPoP", proof);
+        let request = self.client.request(method, format!("http://{}{path}", self.address)).header(PROOF_HEADER, proof);
         let request = if let Some(body) = body { request.json(&body) } else { request };
         let response = request.send().await?;
         let status = response.status();
@@ -224,18 +213,16 @@ impl Phone {
         first: &str,
         second: &str,
     ) -> Result<(StatusCode, Value), reqwest::Error> {
-        use handoff_relay::activation::ids::AppId;
-        use handoff_relay::opaque::client::Registration;
-        let app: AppId = view["app"].as_str().unwrap().parse().unwrap();
-        let (registration, request) = Registration::start(b"471108", &mut rand::rng()).unwrap();
+        let app = uuid::Uuid::parse_str(view["app"].as_str().unwrap()).unwrap();
+        let pin = PersonalPin::choose("493827", "493827", &[]).unwrap();
+        let (registration, request) = PinRegistration::start(&pin, *app.as_bytes(), &mut rand::rng()).unwrap();
         let message = |bytes: &[u8]| Some(json!({"message": URL_SAFE_NO_PAD.encode(bytes)}));
         let (status, answer) = self.ask(Method::POST, first, message(&request)).await?;
         if status != 200 {
             return Ok((status, answer));
         }
         let response = URL_SAFE_NO_PAD.decode(answer["message"].as_str().unwrap()).unwrap();
-        let (setup, response) = response.split_first_chunk::<8>().unwrap();
-        let upload = registration.finish(app.as_bytes(), response.try_into().unwrap(), &mut rand::rng()).unwrap();
-        self.ask(Method::PUT, second, message(&[&setup[..], &upload].concat())).await
+        let upload = registration.finish(&response, &mut rand::rng()).unwrap();
+        self.ask(Method::PUT, second, message(&upload)).await
     }
 }

@@ -119,6 +119,10 @@ const PARTS: &[Part] = &[
         parts: &["protocol", "session", "relay", "keyed_hash", "config", "telemetry"],
         crates: &[
             "actix",
+            "actix_codec",
+            "actix_http",
+            "actix_server",
+            "actix_service",
             "actix_tls",
             "actix_web",
             "actix_web_actors",
@@ -229,7 +233,8 @@ impl Source {
     }
 
     fn uses(&self, name: &str) -> bool {
-        let own = |at: usize| !self.code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:.".contains(c));
+        // At the start of a string, it is the target of a log line.
+        let own = |at: usize| !self.code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:.\"".contains(c));
         let global = |at: usize| self.code[..at].ends_with("::") && own(at - 2);
         let path = format!("{name}::");
         let renamed = [format!("use {name};"), format!("use {name} as")];

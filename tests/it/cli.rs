@@ -83,6 +83,9 @@ fn every_command_has_a_help_text_that_says_what_it_is_for() {
         ("serve", ["HANDOFF_SECTION__KEY", "SIGHUP", "--print-config", "--set", "127.0.0.1:8080"].as_slice()),
         ("old", &["at most 256 KiB", "--static-qr", "mlkem768-p256", "--patience", "ws://127.0.0.1:8080"]),
         ("new", &["standard input", "readable by its owner only", "--force", "--ca-file"]),
+        ("activate", &["goes on where it was", "--enrolment-token-file", "readable by its owner only", "yes or no"]),
+        ("apps", &["list", "rename", "delete", "cancel", "--state"]),
+        ("unlock", &["after ten wrong ones", "--state"]),
         ("demo", &["See a whole handoff"]),
         ("completions", &["bash", "zsh", "fish"]),
         ("check-config", &["Ends with 78", "with 71", "--set"]),
@@ -100,7 +103,7 @@ fn every_command_has_a_help_text_that_says_what_it_is_for() {
 
 #[test]
 fn every_example_in_a_help_text_is_a_valid_command() {
-    let of_relay = ["serve", "old", "new", "check-config", "healthcheck", "status"];
+    let of_relay = ["serve", "old", "new", "activate", "apps", "unlock", "check-config", "healthcheck", "status"];
     let of_activation = ["migrate", "users", "enrolment-token", "outbox"];
     for name in of_relay.into_iter().chain(of_activation) {
         let help = stdout(&[name, "--help"]);

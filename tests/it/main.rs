@@ -46,3 +46,5 @@ mod simulation;
 mod storm;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod upgrade;

@@ -52,6 +52,15 @@ fn a_file_that_cannot_be_used_is_found_before_a_start() {
             vec!["redis.url=rediss://redis:6379".to_owned(), "redis.certificate_authority=/nowhere.pem".to_owned()],
             "/nowhere.pem",
         ),
+        (vec!["activation.enrolment_jwks_file=/nowhere.json".to_owned()], "/nowhere.json"),
+        (
+            vec![
+                "sms.gateway=http".to_owned(),
+                "sms.url=http://sms.internal".to_owned(),
+                "sms.body=to={to}&text={text}".to_owned(),
+            ],
+            "an SMS gateway's url must be https",
+        ),
     ];
     for (settings, named) in files {
         let flags = settings.iter().flat_map(|setting| ["--set", setting.as_str()]);
@@ -67,6 +76,8 @@ fn a_binary_without_traces_refuses_to_start_with_a_collector() {
     let refused = Relay::try_start(&["traces.endpoint=http://127.0.0.1:4318"]).unwrap_err();
     assert_eq!(refused.code, Some(71));
     assert!(refused.log.contains("--features otlp"), "{}", refused.log);
+    let (code, text) = refusal(&["check-config", "--set", "traces.endpoint=http://127.0.0.1:4318"]);
+    assert!(code == Some(71) && text.contains("--features otlp"), "{code:?} {text}");
 }
 
 #[tokio::test]

@@ -121,15 +121,17 @@ impl Events {
         self.last.as_deref()
     }
 
-    /// Connects, if it is not connected. Then whatever happens is heard.
+    /// Connects, if it is not connected, however often it takes. Then whatever happens is heard.
     ///
     /// # Errors
-    /// [`ActivationError`] at the first failure.
+    /// As [`Self::next`].
     pub async fn connect(&mut self) -> Result<(), ActivationError> {
-        if self.open.is_none() {
+        while self.open.is_none() {
             let last: Vec<_> = self.last.as_deref().map(|id| ("Last-Event-ID", id)).into_iter().collect();
-            let response = self.server.open(&self.key, &Request::get("/v1/apps/events"), &last).await?;
-            self.open = Some((response, Parser::default()));
+            match self.server.open(&self.key, &Request::get("/v1/apps/events"), &last).await {
+                Ok(response) => self.open = Some((response, Parser::default())),
+                Err(error) => self.endure(error).await?,
+            }
         }
         Ok(())
     }
@@ -145,22 +147,26 @@ impl Events {
                 self.last = Some(event.id.clone());
                 return Ok(event);
             }
-            let listened = match self.connect().await {
-                Ok(()) => self.listen().await,
-                Err(error) => Err(error),
-            };
-            let Err(error) = listened else { continue };
-            self.open = None;
-            let refusal = error.refusal();
-            let passes = |refusal: &Refusal| refusal.is_passing() || refusal.kind == RefusalKind::TooManyStreams;
-            if !matches!(error, ActivationError::NoAnswer(_)) && !refusal.is_some_and(passes) {
-                return Err(error);
+            self.connect().await?;
+            if let Err(error) = self.listen().await {
+                self.open = None;
+                self.endure(error).await?;
             }
-            let asked_for = refusal.and_then(|refusal| refusal.retry_after).unwrap_or_default();
-            let pause = backoff::delay(self.failures, &mut rand::rng()).max(asked_for);
-            self.failures = self.failures.saturating_add(1);
-            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Waits for what passes.
+    async fn endure(&mut self, error: ActivationError) -> Result<(), ActivationError> {
+        let refusal = error.refusal();
+        let passes = |refusal: &Refusal| refusal.is_passing() || refusal.kind == RefusalKind::TooManyStreams;
+        if !matches!(error, ActivationError::NoAnswer(_)) && !refusal.is_some_and(passes) {
+            return Err(error);
+        }
+        let asked_for = refusal.and_then(|refusal| refusal.retry_after).unwrap_or_default();
+        let pause = backoff::delay(self.failures, &mut rand::rng()).max(asked_for);
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 
     async fn listen(&mut self) -> Result<(), ActivationError> {

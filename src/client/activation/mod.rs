@@ -58,6 +58,7 @@ pub use flow::{Activation, SmsWish};
 pub use grant::{BadGrant, CopyGrant};
 pub use problem::{ActivationError, NoAnswer, Refusal, RefusalKind};
 pub use progress::{Due, End, Overview, Progress};
+pub use proof::{PROOF_HEADER, proof, thumbprint};
 pub use saved::{BadSavedApp, Beginning, SavedApp};
 pub use server::{NoServer, Server};
 pub use url::{BadServerUrl, ServerUrl};

@@ -1,4 +1,5 @@
 //! What an app signs: the proof of its device key in every request (DPoP, RFC 9449). Time and randomness are passed in.
+//! For an app that has its own way to the server; [`super::Server`] does all this itself.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +11,11 @@ use sha2::{Digest as _, Sha256};
 use crate::crypto::DeviceKey;
 
 /// The header that a proof travels in.
-pub(super) const HEADER: &str = "DPoP";
+pub const PROOF_HEADER: &str = "DPoP";
 
-/// A proof for one request: the method in upper case, the address without a query, 16 random bytes.
-pub(super) fn proof(key: &DeviceKey, (method, url): (&str, &str), now: SystemTime, random: [u8; 16]) -> String {
+/// A proof for one request: the method in upper case, the address without a query, 16 random bytes. It serves once.
+#[must_use]
+pub fn proof(key: &DeviceKey, (method, url): (&str, &str), now: SystemTime, random: [u8; 16]) -> String {
     let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk(&key.public())});
     let claims = json!({"htm": method, "htu": url, "iat": seconds(now), "jti": URL_SAFE_NO_PAD.encode(random)});
     key.jws(&header.to_string(), &claims.to_string())
@@ -25,7 +27,8 @@ pub(super) fn seconds(time: SystemTime) -> u64 {
 }
 
 /// What names a device key: the SHA-256 of its JWK's required members (RFC 7638), in base64url. Of an uncompressed point.
-pub(super) fn thumbprint(public: &[u8]) -> String {
+#[must_use]
+pub fn thumbprint(public: &[u8]) -> String {
     let (x, y) = coordinates(public);
     // RFC 7638 section 3.2: in lexicographic order, without spaces.
     let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);

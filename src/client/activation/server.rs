@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::problem::{ActivationError, NoAnswer, Refusal};
-use super::proof::{HEADER, proof};
+use super::proof::{PROOF_HEADER, proof};
 use super::url::ServerUrl;
 use crate::client::backoff;
 use crate::client::connection::{TlsSetupError, extra_roots, native_roots, tls_config, tls_of};
@@ -163,7 +163,7 @@ impl Server {
     ) -> Result<Response, ActivationError> {
         let url = self.url.with(&request.path);
         let proof = proof(key, (request.method.as_str(), &url), wall(), rand::random());
-        let mut sending = self.client.request(request.method.clone(), &url).header(HEADER, proof);
+        let mut sending = self.client.request(request.method.clone(), &url).header(PROOF_HEADER, proof);
         for (name, value) in headers {
             sending = sending.header(*name, *value);
         }

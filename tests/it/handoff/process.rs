@@ -85,6 +85,18 @@ impl Process {
         }
     }
 
+    /// Waits for the next event of one of these names.
+    pub(crate) fn until_any(&mut self, names: &[&str]) -> Value {
+        loop {
+            let Some(line) = self.next_line() else { panic!("it ended before {names:?}: {}", self.told()) };
+            if let Line::Event(event) = line
+                && names.iter().any(|name| event["event"] == *name)
+            {
+                return event;
+            }
+        }
+    }
+
     /// Waits for a line on standard error that has this in it.
     pub(crate) fn until_error(&mut self, part: &str) -> String {
         loop {

@@ -116,6 +116,12 @@ app.kubernetes.io/component: {{ .part }}
 {{- end }}
 {{- end }}
 
+{{/* Whether this is a place to try things out: no SMS is sent, and no identity-proofing system is named. */}}
+{{- define "handoff.takesDevelopmentTokens" -}}
+{{- $jwks := .Values.activation.enrolmentJwks -}}
+{{- if and (eq (toString .Values.settings.sms.gateway) "outbox") (not $jwks.configMap) (not $jwks.secret) }}yes{{ end -}}
+{{- end }}
+
 {{- define "handoff.migrationVolumes" -}}
 {{- $a := .Values.activation -}}
 - name: activation-keys
@@ -126,6 +132,9 @@ app.kubernetes.io/component: {{ .part }}
       - {key: registry.key, path: registry.key}
       - {key: pin.setups, path: pin.setups}
       - {key: admin.token, path: admin.token}
+      {{- if include "handoff.takesDevelopmentTokens" . }}
+      - {key: development.key, path: development.key}
+      {{- end }}
 - name: database
   secret:
     secretName: {{ $a.databaseSecret.name }}
@@ -190,6 +199,9 @@ app.kubernetes.io/component: {{ .part }}
 {{- end -}}
 {{- if and (eq .Values.settings.redis.topology "sentinel") (not .Values.settings.redis.sentinel_master) -}}
 {{- fail "settings.redis.topology \"sentinel\" needs settings.redis.sentinel_master" -}}
+{{- end -}}
+{{- if and .Values.traces.headersSecret.name (not .Values.settings.traces.endpoint) -}}
+{{- fail "traces.headersSecret is set, but settings.traces.endpoint is not" -}}
 {{- end -}}
 {{- include "handoff.checkActivation" . -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
