@@ -1,5 +1,4 @@
 use std::future::Future;
-use std::future::ready;
 
 use tokio::sync::oneshot;
 
@@ -139,7 +138,7 @@ async fn what_is_dispatched_runs_in_the_background_and_is_bounded() {
     let mut ends = Vec::new();
     for number in 1..=2 {
         let (done, end) = oneshot::channel();
-        sender.dispatch(sender.reserve().unwrap(), message(number), move |outcome| ready(done.send(outcome).unwrap()));
+        sender.dispatch(sender.reserve().unwrap(), message(number), async move |outcome| done.send(outcome).unwrap());
         ends.push(end);
     }
     assert_eq!(sender.reserve().unwrap_err(), QueueFull);
@@ -157,7 +156,7 @@ async fn draining_waits_for_what_is_under_way() {
     let slow = Server::that(vec![Does::Waits(200, GOOD.to_owned())]).await;
     let sender = over(&[&slow], SenderSettings { timeout: Duration::from_mins(1), ..quick() });
     let (done, mut end) = oneshot::channel();
-    sender.dispatch(sender.reserve().unwrap(), message(1), move |outcome| ready(done.send(outcome).unwrap()));
+    sender.dispatch(sender.reserve().unwrap(), message(1), async move |outcome| done.send(outcome).unwrap());
     slow.until_asked(1).await;
     let mut draining = Box::pin(sender.drain());
     assert!(futures_util::poll!(&mut draining).is_pending());
@@ -197,7 +196,7 @@ async fn what_the_only_gateway_is_too_busy_for_waits_for_its_turn() {
     let mut ends = Vec::new();
     for number in 1..=4 {
         let (done, end) = oneshot::channel();
-        sender.dispatch(sender.reserve().unwrap(), message(number), move |outcome| ready(done.send(outcome).unwrap()));
+        sender.dispatch(sender.reserve().unwrap(), message(number), async move |outcome| done.send(outcome).unwrap());
         ends.push(end);
     }
     for number in 1..=4 {
