@@ -78,14 +78,14 @@ pub(crate) struct Phone {
     key: SigningKey,
     client: Client,
     address: SocketAddr,
-    inbox: mpsc::UnboundedReceiver<String>,
+    inbox: mpsc::Receiver<String>,
     pub(crate) times: Times,
     /// Requests that were tried again.
     pub(crate) again: u32,
 }
 
 impl Phone {
-    pub(crate) fn new(address: SocketAddr, client: &Client, inbox: mpsc::UnboundedReceiver<String>) -> Self {
+    pub(crate) fn new(address: SocketAddr, client: &Client, inbox: mpsc::Receiver<String>) -> Self {
         Self { key: key(), client: client.clone(), address, inbox, times: Times::default(), again: 0 }
     }
 
