@@ -11,7 +11,10 @@ use tokio::sync::mpsc;
 /// What a gateway on the internet takes to answer.
 const ANSWERS_AFTER: Duration = Duration::from_millis(200);
 
-type Inboxes = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<String>>>>;
+/// SMS that wait for one phone.
+const SMS_OF_ONE: usize = 8;
+
+type Inboxes = Arc<Mutex<HashMap<String, mpsc::Sender<String>>>>;
 
 /// The gateway; it ends with the process.
 #[derive(Clone, Debug)]
@@ -43,8 +46,8 @@ impl Gateway {
     }
 
     /// Where the PINs for a number arrive.
-    pub(crate) fn inbox(&self, number: &str) -> mpsc::UnboundedReceiver<String> {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    pub(crate) fn inbox(&self, number: &str) -> mpsc::Receiver<String> {
+        let (sender, receiver) = mpsc::channel(SMS_OF_ONE);
         self.inboxes.lock().unwrap().insert(number.to_owned(), sender);
         receiver
     }
@@ -57,6 +60,6 @@ async fn take(inboxes: web::Data<Inboxes>, body: web::Bytes) -> HttpResponse {
     tokio::time::sleep(ANSWERS_AFTER).await;
     let inbox = inboxes.lock().unwrap().get(message["to"].as_str().unwrap()).cloned();
     // A phone that has what it needs is not there any more.
-    inbox.unwrap().send(pin).ok();
+    inbox.unwrap().try_send(pin).ok();
     HttpResponse::Ok().json(serde_json::json!({"id": message["key"]}))
 }

@@ -9,7 +9,6 @@
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
-    clippy::wildcard_enum_match_arm,
     reason = "a panic in a test is a failed test, tests measure real time"
 )]
 

@@ -78,14 +78,14 @@ pub(crate) struct Phone {
     key: SigningKey,
     client: Client,
     address: SocketAddr,
-    inbox: mpsc::UnboundedReceiver<String>,
+    inbox: mpsc::Receiver<String>,
     pub(crate) times: Times,
     /// Requests that were tried again.
     pub(crate) again: u32,
 }
 
 impl Phone {
-    pub(crate) fn new(address: SocketAddr, client: &Client, inbox: mpsc::UnboundedReceiver<String>) -> Self {
+    pub(crate) fn new(address: SocketAddr, client: &Client, inbox: mpsc::Receiver<String>) -> Self {
         Self { key: key(), client: client.clone(), address, inbox, times: Times::default(), again: 0 }
     }
 
@@ -133,7 +133,7 @@ impl Phone {
         let path = |step: &str| format!("/v1/activations/{id}/{step}");
         self.step(STEPS[1], Method::POST, &path("temporary-pin-sms"), json!({})).await;
         let asked = Instant::now();
-        let patience = tokio::time::timeout(Duration::from_secs(60), self.inbox.recv());
+        let patience = tokio::time::timeout(Duration::from_mins(1), self.inbox.recv());
         let sms = patience.await.expect("an SMS within a minute").unwrap();
         self.times.note(STEPS[2], asked.elapsed());
         self.step(STEPS[3], Method::PUT, &path("temporary-pin"), json!({"pin": sms})).await;

@@ -112,6 +112,9 @@ impl Place {
     }
 }
 
+/// The personal PIN of every phone.
+const CHOSEN: &str = "493827";
+
 /// A phone with a key, and the service that it talks to.
 pub(crate) struct Phone {
     key: DeviceKey,
@@ -214,7 +217,7 @@ impl Phone {
         second: &str,
     ) -> Result<(StatusCode, Value), reqwest::Error> {
         let app = uuid::Uuid::parse_str(view["app"].as_str().unwrap()).unwrap();
-        let pin = PersonalPin::choose("493827", "493827", &[]).unwrap();
+        let pin = PersonalPin::choose(CHOSEN, CHOSEN, &[]).unwrap();
         let (registration, request) = PinRegistration::start(&pin, *app.as_bytes(), &mut rand::rng()).unwrap();
         let message = |bytes: &[u8]| Some(json!({"message": URL_SAFE_NO_PAD.encode(bytes)}));
         let (status, answer) = self.ask(Method::POST, first, message(&request)).await?;

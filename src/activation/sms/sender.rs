@@ -2,8 +2,8 @@
 //!
 //! A round tries each gateway once, in the order of preference, until one takes the message; so a gateway that fails
 //! costs no waiting where there is a second one. Between rounds there is a pause. Each gateway has so many attempts at
-//! a time and a breaker, and nobody waits for either: what a slow gateway cannot take goes to the next one at once, and
-//! other messages are not behind it. A message may go out twice when a gateway took it and did not say so; both say the
+//! a time and a breaker: what a slow gateway cannot take goes to the next one at once. Only what all of them are too busy
+//! for waits for its turn, the oldest first. A message may go out twice when a gateway took it and did not say so; both say the
 //! same.
 //!
 //! Not durable: what was not sent when the process dies is gone, and the person asks for another PIN.
@@ -180,32 +180,50 @@ impl SmsSender {
     async fn rounds(&self, message: &SmsMessage) -> Result<Sent, NotSent> {
         let mut end = NotSent::NoGateway;
         let mut lanes: Vec<(usize, &Lane)> = self.lanes.iter().enumerate().collect();
+        // The first lane that was full, if no other one was of any use.
+        let mut waits_for = None;
         for round in 0..self.settings.rounds.get() {
-            if round > 0 && !lanes.is_empty() {
+            if round > 0 && !lanes.is_empty() && waits_for.is_none() {
                 sleep(self.pause(message, round, end)).await;
             }
             let mut not_final = Vec::with_capacity(lanes.len());
+            let mut full = None;
+            let mut is_reached = false;
             for (gateway, lane) in lanes {
-                match self.attempt(lane, gateway, message).await {
+                let patience = if waits_for == Some(gateway) { self.settings.timeout } else { Duration::ZERO };
+                match self.attempt(lane, gateway, message, patience).await {
                     Said::Taken(message_id) => return Ok(Sent { gateway, message_id }),
                     Said::Not(error) => {
                         end = NotSent::Failed(error);
+                        is_reached = true;
                         if error.may_pass() {
                             not_final.push((gateway, lane));
                         }
                     }
-                    Said::Full | Said::Resting => not_final.push((gateway, lane)),
+                    Said::Full => {
+                        full = full.or(Some(gateway));
+                        not_final.push((gateway, lane));
+                    }
+                    Said::Resting => not_final.push((gateway, lane)),
                 }
             }
+            waits_for = full.filter(|_| !is_reached);
             lanes = not_final;
         }
         Err(end)
     }
 
-    async fn attempt(&self, lane: &Lane, at: usize, message: &SmsMessage) -> Said {
+    async fn attempt(&self, lane: &Lane, at: usize, message: &SmsMessage, patience: Duration) -> Said {
         let gateway = if at == 0 { "preferred" } else { "fallback" };
+        let free = match lane.free.try_acquire() {
+            Err(_) if !patience.is_zero() => timeout(patience, lane.free.acquire()).await.ok().and_then(Result::ok),
+            at_once => at_once.ok(),
+        };
         let started = Instant::now();
-        let said = self.attempt_uncounted(lane, message).await;
+        let said = match free {
+            Some(_place) => self.attempt_uncounted(lane, message).await,
+            None => Said::Full,
+        };
         if let Said::Taken(_) | Said::Not(_) = said {
             histogram!(telemetry::SMS_ATTEMPT_DURATION, "gateway" => gateway).record(started.elapsed());
         }
@@ -220,7 +238,6 @@ impl SmsSender {
     }
 
     async fn attempt_uncounted(&self, lane: &Lane, message: &SmsMessage) -> Said {
-        let Ok(_permit) = lane.free.try_acquire() else { return Said::Full };
         if lane.with_breaker(|breaker| breaker.admit(Instant::now().into_std())).is_err() {
             return Said::Resting;
         }

@@ -17,7 +17,7 @@ async fn a_whole_run(place: Place, format: &str) {
     let old = &app.phone;
     let new = Phone::new(service.address());
     assert_eq!(app.unlock("000000").await.0, 403);
-    assert_eq!(app.unlock("471108").await.0, 200);
+    assert_eq!(app.unlock(CHOSEN).await.0, 200);
     assert_eq!(app.replace("830519").await.0, 204);
     app.reset_pin().await;
 
@@ -47,7 +47,7 @@ async fn a_whole_run(place: Place, format: &str) {
         secrets.add("temporary PIN", &pin);
         secrets.add("temporary PIN", format!("{} {}", &pin[..4], &pin[4..]));
     }
-    for pin in ["471108", "830519"] {
+    for pin in [CHOSEN, "830519"] {
         secrets.add("personal PIN", pin);
     }
     for (name, secret) in [

@@ -100,7 +100,7 @@ async fn an_app_that_was_opened_may_have_another_pin_and_no_other_app_may() {
     assert_eq!(problem(&app.replace("830519").await), (403, "unlock-needed"));
     assert_eq!(problem(&app.unlock("000000").await), (403, "wrong-personal-pin"));
     assert_eq!(problem(&app.replace("830519").await), (403, "unlock-needed"));
-    assert_eq!(app.unlock("471108").await, (200, json!({"must_renew": false})));
+    assert_eq!(app.unlock(CHOSEN).await, (200, json!({"must_renew": false})));
     for (step, body) in [("personal-pin-request", message(&[2; 33])), ("temporary-pin-sms", json!({}))] {
         let (status, answer) = other.phone.ask(Method::POST, &app.path(step), Some(body)).await.unwrap();
         assert_eq!(problem(&(status.as_u16(), answer)), (404, "unknown-app"), "{step}");
@@ -109,7 +109,7 @@ async fn an_app_that_was_opened_may_have_another_pin_and_no_other_app_may() {
     assert_eq!(problem(&malformed), (400, "bad-pin-message"));
     assert_eq!(problem(&app.ask(Method::PUT, "personal-pin", message(&[9; 200])).await), (400, "bad-pin-message"));
     assert_eq!(app.replace("830519").await.0, 204);
-    assert_eq!(problem(&app.unlock("471108").await), (403, "wrong-personal-pin"));
+    assert_eq!(problem(&app.unlock(CHOSEN).await), (403, "wrong-personal-pin"));
     assert_eq!(app.unlock("830519").await.0, 200);
 }
 
@@ -150,16 +150,16 @@ async fn a_setup_is_rotated_without_losing_an_app() {
     for app in [&mut renews, &mut sleeps] {
         app.phone.client = https::client(None).unwrap();
     }
-    assert_eq!(renews.unlock("471108").await, (200, json!({"must_renew": true})));
-    assert_eq!(renews.replace("471108").await.0, 204);
-    assert_eq!(renews.unlock("471108").await, (200, json!({"must_renew": false})));
-    assert_eq!(sleeps.unlock("471108").await, (200, json!({"must_renew": true})));
+    assert_eq!(renews.unlock(CHOSEN).await, (200, json!({"must_renew": true})));
+    assert_eq!(renews.replace(CHOSEN).await.0, 204);
+    assert_eq!(renews.unlock(CHOSEN).await, (200, json!({"must_renew": false})));
+    assert_eq!(sleeps.unlock(CHOSEN).await, (200, json!({"must_renew": true})));
     drop(service);
     std::fs::write(&setups, new.as_bytes()).unwrap();
     let _service = place.start(address.port());
     for app in [&mut renews, &mut sleeps] {
         app.phone.client = https::client(None).unwrap();
     }
-    assert_eq!(renews.unlock("471108").await, (200, json!({"must_renew": false})));
-    assert_eq!(problem(&sleeps.unlock("471108").await), (403, "pin-setup-gone"));
+    assert_eq!(renews.unlock(CHOSEN).await, (200, json!({"must_renew": false})));
+    assert_eq!(problem(&sleeps.unlock(CHOSEN).await), (403, "pin-setup-gone"));
 }

@@ -1,5 +1,4 @@
 use std::future::Future;
-use std::future::ready;
 
 use tokio::sync::oneshot;
 
@@ -139,7 +138,7 @@ async fn what_is_dispatched_runs_in_the_background_and_is_bounded() {
     let mut ends = Vec::new();
     for number in 1..=2 {
         let (done, end) = oneshot::channel();
-        sender.dispatch(sender.reserve().unwrap(), message(number), move |outcome| ready(done.send(outcome).unwrap()));
+        sender.dispatch(sender.reserve().unwrap(), message(number), async move |outcome| done.send(outcome).unwrap());
         ends.push(end);
     }
     assert_eq!(sender.reserve().unwrap_err(), QueueFull);
@@ -157,7 +156,7 @@ async fn draining_waits_for_what_is_under_way() {
     let slow = Server::that(vec![Does::Waits(200, GOOD.to_owned())]).await;
     let sender = over(&[&slow], SenderSettings { timeout: Duration::from_mins(1), ..quick() });
     let (done, mut end) = oneshot::channel();
-    sender.dispatch(sender.reserve().unwrap(), message(1), move |outcome| ready(done.send(outcome).unwrap()));
+    sender.dispatch(sender.reserve().unwrap(), message(1), async move |outcome| done.send(outcome).unwrap());
     slow.until_asked(1).await;
     let mut draining = Box::pin(sender.drain());
     assert!(futures_util::poll!(&mut draining).is_pending());
@@ -187,4 +186,25 @@ fn pauses_double_and_a_gateway_may_ask_for_another_one() {
 fn every_outcome_of_an_attempt_is_a_value_of_its_label() {
     let outcomes: Vec<&str> = ["accepted"].into_iter().chain(GatewayError::LABELS).chain(["full", "resting"]).collect();
     assert_eq!(outcomes, telemetry::SMS_ATTEMPT_OUTCOMES);
+}
+
+#[tokio::test]
+async fn what_the_only_gateway_is_too_busy_for_waits_for_its_turn() {
+    let slow = Server::that(vec![Does::Waits(200, GOOD.to_owned())]).await;
+    let settings = SenderSettings { at_once: 1, timeout: Duration::from_mins(1), ..quick() };
+    let sender = over(&[&slow], settings);
+    let mut ends = Vec::new();
+    for number in 1..=4 {
+        let (done, end) = oneshot::channel();
+        sender.dispatch(sender.reserve().unwrap(), message(number), async move |outcome| done.send(outcome).unwrap());
+        ends.push(end);
+    }
+    for number in 1..=4 {
+        slow.until_asked(number).await;
+        assert_eq!(slow.asked().len(), number, "one at a time");
+        slow.release(1);
+    }
+    for end in ends {
+        assert_eq!(in_time(end).await.unwrap(), Ok(sent(0)));
+    }
 }
