@@ -20,4 +20,4 @@ pub mod streams;
 pub mod temporary_pin;
 
 #[cfg(test)]
-mod test_server;
+pub(crate) mod test_server;

@@ -66,6 +66,11 @@ impl Imported {
 }
 
 impl Administration {
+    /// Of this service, whose admin token is in this file.
+    pub(super) fn of(service: Url, token_file: PathBuf) -> Self {
+        Self { service, token_file }
+    }
+
     /// Puts users on file, [`AT_ONCE`] at a time and each time all or none; what was done is in `so_far` also when the
     /// rest fails.
     pub(super) async fn put_users(&self, people: &[Person], so_far: &mut Imported) -> Result<(), Failure> {

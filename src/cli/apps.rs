@@ -137,8 +137,8 @@ fn one_of<'a>(all: impl Iterator<Item = (Uuid, &'a str)>, wanted: &str, what: &s
     }
 }
 
-/// Lists what there is, one line each.
-pub(super) fn show(listed: &Listed, output: Output) {
+/// Lists what there is.
+fn show(listed: &Listed, output: Output) {
     for app in &listed.apps {
         output.say(&line(app), &event(app));
     }
@@ -152,7 +152,8 @@ pub(super) fn show(listed: &Listed, output: Output) {
     }
 }
 
-fn line(app: &AppEntry) -> String {
+/// What a person sees of an app.
+pub(super) fn line(app: &AppEntry) -> String {
     let (yes, own) = (|wanted| if wanted { "yes" } else { "no" }, if app.is_this { ", this app" } else { "" });
     format!(
         "{}  {} ({}){own}\n          active since {}; fingerprint or face: {}; notifications: {}",
@@ -165,7 +166,8 @@ fn line(app: &AppEntry) -> String {
     )
 }
 
-fn event(app: &AppEntry) -> Value {
+/// The same for machines.
+pub(super) fn event(app: &AppEntry) -> Value {
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     json!({
         "event": "app", "app": app.id.to_string(), "name": app.name, "model": app.model, "is_this": app.is_this,

@@ -41,6 +41,22 @@ struct Message {
     text: String,
 }
 
+/// An SMS with a PIN in it.
+pub(super) struct Sms {
+    /// Eight digits.
+    pub(super) pin: Zeroizing<String>,
+    /// All of it.
+    pub(super) text: Zeroizing<String>,
+}
+
+impl Sms {
+    /// The PIN as people read it.
+    pub(super) fn spaced(&self) -> String {
+        let (first, last) = self.pin.split_at_checked(DIGITS / 2).unwrap_or((&self.pin, ""));
+        format!("{first} {last}")
+    }
+}
+
 impl Inbox {
     /// The SMS to the number that ends so. Only a server on this computer has an outbox for it.
     pub(super) fn new(server: &ServerUrl, number_ends: &str) -> Self {
@@ -56,23 +72,25 @@ impl Inbox {
         }
     }
 
-    /// The PIN of the first message that is new, as soon as it is there.
-    pub(super) async fn wait(&self) -> Option<Zeroizing<String>> {
+    /// The first SMS that is new, as soon as it is there.
+    pub(super) async fn wait(&self) -> Option<Sms> {
         let mut looks = tokio::time::interval(INTERVAL);
         for _ in 0..LOOKS {
             looks.tick().await;
-            if let Some(pin) = self.newest().await? {
-                return Some(pin);
+            if let Some(sms) = self.newest().await? {
+                return Some(sms);
             }
         }
         None
     }
 
-    /// The PIN of the newest message that was not there before; outer `None` if there is no outbox.
-    pub(super) async fn newest(&self) -> Option<Option<Zeroizing<String>>> {
+    /// The newest SMS that was not there before; outer `None` if there is no outbox.
+    pub(super) async fn newest(&self) -> Option<Option<Sms>> {
         let messages = self.messages().await?;
         let mut mine = messages.iter().filter(|message| !self.seen.contains(&message.id));
-        Some(mine.find_map(|message| pin(&message.text)))
+        Some(
+            mine.find_map(|message| Some(Sms { pin: pin(&message.text)?, text: Zeroizing::new(message.text.clone()) })),
+        )
     }
 
     async fn messages(&self) -> Option<Vec<Message>> {

@@ -15,7 +15,6 @@ use super::questions::{Questions, yes_or_no};
 use super::state_file::{StateFile, failure};
 use crate::activation::ids::UserId;
 use crate::client::activation::{Activation, ActivationError, Due, Overview, RefusalKind, SavedApp, SmsWish};
-use crate::client::personal_pin::PersonalPin;
 
 /// How often a copy that waits is looked after: it may be cancelled meanwhile.
 const MOST_WAIT: Duration = Duration::from_secs(5);
@@ -173,39 +172,18 @@ impl<'a> Guide<'a> {
             let ends = activation.overview().map(|overview| overview.number_ends).unwrap_or_default();
             Inbox::new(activation.saved().server(), &ends).newest().await.flatten()
         };
-        let text = match &offered {
-            Some(pin) => {
-                let (first, last) = pin.split_at_checked(4).unwrap_or((pin, ""));
-                format!(
-                    "The phone offers to fill in {first} {last}. Enter takes it; or type the PIN, or \"again\" for another SMS:"
-                )
-            }
-            None => "Type the eight digits of the SMS, or \"again\" for another one:".to_owned(),
-        };
-        let typed = self.questions.ask_or_take("temporary_pin", &text, offered.is_some()).await?;
+        let typed = self.questions.ask_temporary_pin(offered.as_ref()).await?;
         if typed.eq_ignore_ascii_case("again") {
             return self.take_sms(activation).await;
         }
-        let typed = offered.filter(|_| typed.is_empty()).unwrap_or(typed);
+        let typed = offered.filter(|_| typed.is_empty()).map_or(typed, |sms| sms.pin);
         Ok(activation.temporary_pin(&typed).await)
     }
 
     async fn take_personal_pin(&mut self, activation: &mut Activation) -> Step {
-        loop {
-            let first = self.questions.ask_hidden("personal_pin", "Choose a personal PIN of six digits (not shown):");
-            let first = first.await?;
-            let known: Vec<&str> = self.known.iter().map(|known| known.as_str()).collect();
-            // Known to be weak before it is typed again.
-            if let Err(weak) = PersonalPin::choose(&first, &first, &known) {
-                self.questions.again(&weak.to_string());
-                continue;
-            }
-            let again = self.questions.ask_hidden("personal_pin_again", "Repeat it:").await?;
-            match PersonalPin::choose(&first, &again, &known) {
-                Ok(pin) => return Ok(activation.personal_pin(&pin).await),
-                Err(weak) => self.questions.again(&weak.to_string()),
-            }
-        }
+        let known: Vec<&str> = self.known.iter().map(|known| known.as_str()).collect();
+        let pin = self.questions.choose_pin(&known).await?;
+        Ok(activation.personal_pin(&pin).await)
     }
 
     async fn take_biometrics(&mut self, activation: &mut Activation) -> Step {

@@ -10,7 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin, stdin};
 use zeroize::Zeroizing;
 
 use super::exit::{Exit, Failure};
+use super::fill_in::Sms;
 use super::output::Output;
+use crate::client::personal_pin::PersonalPin;
 
 /// Who asks, and where the answers come from.
 pub(super) struct Questions {
@@ -29,15 +31,36 @@ impl Questions {
         self.line().await
     }
 
-    /// [`Self::ask`] where the person may have something to take with Enter alone.
-    pub(super) async fn ask_or_take(
-        &mut self,
-        what: &str,
-        text: &str,
-        is_offered: bool,
-    ) -> Result<Zeroizing<String>, Failure> {
-        self.output.say(text, &json!({"event": "ask", "what": what, "offered": is_offered}));
+    /// The temporary PIN: Enter alone takes the one of an SMS that came.
+    pub(super) async fn ask_temporary_pin(&mut self, offered: Option<&Sms>) -> Result<Zeroizing<String>, Failure> {
+        let text = match offered {
+            Some(sms) => format!(
+                "The phone offers to fill in {}. Enter takes it; or type the PIN, or \"again\" for another SMS:",
+                sms.spaced()
+            ),
+            None => "Type the eight digits of the SMS, or \"again\" for another one:".to_owned(),
+        };
+        let event = json!({"event": "ask", "what": "temporary_pin", "offered": offered.is_some()});
+        self.output.say(&text, &event);
         self.line().await
+    }
+
+    /// A personal PIN that is not weak, and its repeat, until they are the same. `known` is what others know of the person.
+    pub(super) async fn choose_pin(&mut self, known: &[&str]) -> Result<PersonalPin, Failure> {
+        loop {
+            let text = "Choose a personal PIN of six digits (not shown):";
+            let first = self.ask_hidden("personal_pin", text).await?;
+            // Known to be weak before it is typed again.
+            if let Err(weak) = PersonalPin::choose(&first, &first, known) {
+                self.again(&weak.to_string());
+                continue;
+            }
+            let again = self.ask_hidden("personal_pin_again", "Repeat it:").await?;
+            match PersonalPin::choose(&first, &again, known) {
+                Ok(pin) => return Ok(pin),
+                Err(weak) => self.again(&weak.to_string()),
+            }
+        }
     }
 
     /// One line that is not shown.

@@ -104,6 +104,7 @@ def check_settings(name, documents):
         values = {
             "HANDOFF_REDIS__PASSWORD_FILE": "x",
             "HANDOFF_NETWORK__TAG_KEY_FILE": "A" * 43,
+            "HANDOFF_ACTIVATION__DATA_DIRECTORY": "x",
             "HANDOFF_ACTIVATION__DATABASE_URL_FILE": "postgres://x",
             "HANDOFF_ACTIVATION__WEBHOOK_KEY_FILE": "A" * 43,
             "HANDOFF_SMS__TOKEN_FILE": "x",
@@ -185,6 +186,10 @@ def check_activation(name, documents):
     expect(all(mount["readOnly"] for mount in mounts.values()), f"{name}: something is writable")
     has = "/etc/handoff/keys" in mounts
     expect(has == (name in ("activation", "gateway", "production")), f"{name}: keys {has}")
+    # A variable of the image wins over the settings file, so the chart has to set it, too.
+    of_image = set(re.findall(r"^ENV (HANDOFF_\w+)=", pathlib.Path("deploy/Dockerfile").read_text(), re.M))
+    env = {variable["name"] for variable in pod["containers"][0].get("env", [])}
+    expect(of_image and (of_image <= env or not has), f"{name}: the image's {of_image - env} would win over the settings")
     jobs = [(d, p) for d, p in pods(documents) if d["metadata"]["labels"]["app.kubernetes.io/component"] == "migration"]
     expect(len(jobs) == (name in ("activation", "production")), f"{name}: {len(jobs)} migration jobs")
     for job, migration in jobs:

@@ -1,5 +1,5 @@
-"""The relays, databases and load balancer of deploy/compose.yaml as processes of this machine: people hand over through nginx
-while the relays are restarted one by one. tests/nodes does this to the relay alone, and harder; here it is the
+"""The relays, databases and load balancer of deploy/compose.yaml as processes of this machine: an app is activated, and people
+hand over, through nginx while the relays are restarted one by one. tests/nodes does this to the relay alone, and harder; here it is the
 configuration that is tested: the compose file's environment, its stop_grace_period and its nginx.conf.
 """
 
@@ -87,12 +87,13 @@ class Postgres:
 
 
 class Relay:
-    def __init__(self, name, port, metrics, redis, postgres, keys):
+    def __init__(self, name, port, metrics, redis, postgres, keys, public_url):
         self.name, self.port, self.metrics = name, port, metrics
         environment = dict(COMPOSE["services"][name]["environment"])
         expect(environment["HANDOFF_REDIS__URL"] == "redis://redis:6379", "where is Redis?")
         database = environment["HANDOFF_ACTIVATION__DATABASE_URL"]
         expect("@postgres:5432/" in database, "where is PostgreSQL?")
+        expect(environment["HANDOFF_ACTIVATION__PUBLIC_URL"] == "http://127.0.0.1:8080", "where is nginx?")
         expect(COMPOSE["services"][name]["volumes"] == ["keys:/data"], "where are the keys?")
         # Only what a container has of its own: addresses, and a folder.
         environment |= {
@@ -102,6 +103,7 @@ class Relay:
             "HANDOFF_REDIS__URL": f"redis://127.0.0.1:{redis}",
             "HANDOFF_ACTIVATION__DATABASE_URL": database.replace("postgres:5432", f"127.0.0.1:{postgres}"),
             "HANDOFF_ACTIVATION__DATA_DIRECTORY": str(keys),
+            "HANDOFF_ACTIVATION__PUBLIC_URL": public_url,
         }
         self.environment = environment
 
@@ -173,6 +175,32 @@ def check_ways(port, relay):
     expect(answer(f"http://127.0.0.1:{relay.port}/dev/outbox")[0] == 200, "the outbox is not there at the relay")
 
 
+def activate(url, relays, folder):
+    """One app, from an enrolment token to its personal PIN, as the first lines of compose.yaml say."""
+    keys, state, token = (str(folder / name) for name in ("keys", "phone.json", "token"))
+    service = ["--service", f"http://127.0.0.1:{relays[0].port}", "--token-file", f"{keys}/admin.token"]
+    command = [HANDOFF, "enrolment-token", "--user", "maria82", "--phone", "+4512345678", *service]
+    made = subprocess.run([*command, "--set", f"activation.data_directory={keys}"], capture_output=True, text=True)
+    expect(made.returncode == 0, f"enrolment-token: {made.stderr}")
+    pathlib.Path(token).write_text(made.stdout)
+    command = [HANDOFF, "activate", "--json", "--server", url, "--enrolment-token-file", token, "--state", state]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    app = subprocess.Popen([*command, "--biometrics", "yes", "--notifications", "no"], **pipes)
+    sent = []
+
+    def look():
+        for relay in relays:
+            command = [HANDOFF, "outbox", "--json", f"http://127.0.0.1:{relay.port}"]
+            shown = subprocess.run(command, capture_output=True, text=True).stdout
+            sent.extend(re.findall(r"#(\d{8})", shown))
+        return sent or app.poll() is not None
+
+    until("an SMS", look)
+    told, problem = app.communicate(f"{(sent or [''])[0]}\n284716\n284716\n", timeout=PATIENCE)
+    expect(app.returncode == 0, f"activate: {told}{problem}")
+    return state
+
+
 def nginx_configuration(folder, port, relays):
     text = pathlib.Path("deploy/compose/nginx.conf").read_text()
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/run/nginx.pid", f"{folder}/nginx.pid")
@@ -190,7 +218,7 @@ def main(folder):
     (folder / "credential").write_bytes(os.urandom(20_000))
     redis_port, nginx_port, postgres_port, *ports = free_ports(3 + 2 * len(RELAYS))
     url = f"ws://127.0.0.1:{nginx_port}"
-    databases = (redis_port, postgres_port, folder / "keys")
+    databases = (redis_port, postgres_port, folder / "keys", url.replace("ws:", "http:"))
     relays = [Relay(name, *ports[2 * n : 2 * n + 2], *databases) for n, name in enumerate(RELAYS)]
     processes = []
     try:
@@ -208,6 +236,7 @@ def main(folder):
         processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
         until("nginx", lambda: is_open(nginx_port))
         check_ways(nginx_port, relays[0])
+        state = activate(url.replace("ws:", "http:"), relays, folder)
 
         over, outcomes = threading.Event(), []
 
@@ -226,11 +255,14 @@ def main(folder):
             gone = relay.stop()
             relay.start()
             print(f"{relay.name}: {spread[number]:.0f} sessions opened here, gone after {gone:.1f} s, healthy again")
+        # Its app is on file, whichever relay is asked.
+        unlocked = subprocess.run([HANDOFF, "unlock", "--state", state], input="284716\n", capture_output=True, text=True)
+        expect(unlocked.returncode == 0, f"unlock: {unlocked.stderr}")
         over.set()
         for thread in threads:
             thread.join(timeout=200)
         failed = [outcome for outcome in outcomes if outcome]
-        print(f"compose: {len(outcomes)} handoffs through nginx during a rolling restart, {len(failed)} failed")
+        print(f"compose: {len(outcomes)} handoffs through nginx during a rolling restart, {len(failed)} failed; an app is active")
         expect(not failed and len(outcomes) >= 2 * PAIRS, "\n".join(failed) or "too few handoffs")
         expect(all(spread), f"not every relay was used: {spread}")
     finally:

@@ -86,7 +86,7 @@ fn every_command_has_a_help_text_that_says_what_it_is_for() {
         ("activate", &["goes on where it was", "--enrolment-token-file", "readable by its owner only", "yes or no"]),
         ("apps", &["list", "rename", "delete", "cancel", "--state"]),
         ("unlock", &["after ten wrong ones", "--state"]),
-        ("demo", &["See a whole handoff"]),
+        ("demo", &["See it all in this terminal", "Nothing is asked"]),
         ("completions", &["bash", "zsh", "fish"]),
         ("check-config", &["Ends with 78", "with 71", "--set"]),
         ("healthcheck", &["without a shell", "/readyz", "http://127.0.0.1:8080"]),
@@ -139,7 +139,7 @@ fn completion_scripts_are_valid_and_know_every_command() {
 }
 
 #[test]
-fn the_demo_plays_a_whole_handoff() {
+fn the_demo_activates_an_app_and_copies_it_to_another_phone() {
     let end = Process::start(&["demo", "--json"]).end();
     assert_eq!((end.code, end.errors.as_str()), (Some(0), ""), "{end:?}");
     assert_eq!(end.events[0]["event"], "listening");
@@ -149,23 +149,36 @@ fn the_demo_plays_a_whole_handoff() {
     };
     let (old, new) = (told("old phone"), told("new phone"));
     for (told, steps) in [
-        (&old, &["qr_shown", "peer_joined", "peer_identified", "ask_code", "code_accepted", "delivered"][..]),
-        (&new, &["joined", "peer_identified", "show_code", "code_accepted", "credential_received", "confirmed"]),
+        (&old, &["activated", "qr_shown", "peer_joined", "ask_code", "code_accepted", "delivered", "app", "app"][..]),
+        (&new, &["joined", "show_code", "code_accepted", "credential_received", "confirmed", "activated"]),
     ] {
         let mut rest = told.iter();
         steps.iter().for_each(|step| assert!(rest.any(|event| event == step), "{step} is not in its place: {told:?}"));
     }
-    assert!(end.events.iter().any(|event| event["event"] == "remark" && event["who"] == "person"));
+    let activated: Vec<_> = end.events.iter().filter(|event| event["event"] == "activated").collect();
+    let listed: Vec<_> = end.events.iter().filter(|event| event["event"] == "app").collect();
+    let ids = |events: &[&serde_json::Value]| events.iter().map(|event| event["app"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&listed), ids(&activated));
+    for who in ["person", "SMS", "issuer"] {
+        assert!(end.events.iter().any(|event| event["event"] == "remark" && event["who"] == who), "{who}");
+    }
 }
 
 #[test]
-fn the_demo_is_readable() {
+fn the_demo_is_readable_and_tells_the_same_story_each_time() {
     let text = stdout(&["demo"]);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.contains('\u{1b}')).collect();
-    assert!(lines[0].starts_with("relay ") && lines.last().unwrap().starts_with("new phone  Now holds: "), "{text}");
-    assert!(lines.iter().any(|line| line.starts_with("person     Reads ")), "{text}");
-    assert!(text.lines().count() > lines.len() + 15, "no QR code is drawn");
-    assert!(lines.iter().all(|line| line.len() <= 120), "{text}");
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.contains('\u{1b}')).map(str::to_owned).collect()
+    };
+    let first = lines(&text);
+    assert!(first[0].starts_with("service ") && first.last().unwrap().ends_with(" New phone"), "{text}");
+    assert!(first.iter().any(|line| line.starts_with("person     Reads ")), "{text}");
+    assert!(text.lines().count() > first.len() + 15, "no QR code is drawn");
+    assert!(first.len() <= 60 && first.iter().all(|line| line.len() <= 120), "{text}");
+    let without_digits = |lines: &[String]| -> Vec<String> {
+        lines.iter().map(|line| line.chars().filter(|c| !c.is_ascii_digit()).collect()).collect()
+    };
+    assert_eq!(without_digits(&lines(&stdout(&["demo"]))), without_digits(&first));
 }
 
 #[test]

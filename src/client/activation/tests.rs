@@ -165,6 +165,72 @@ fn a_refusal_says_what_it_is_and_what_is_left() {
     assert_eq!(proxy.to_string(), "The server refuses with status 502. Try again in 3 s.");
 }
 
+mod over_the_network {
+    use super::*;
+    use crate::activation::test_server::{Asked, Does, Server as Fake};
+
+    fn body(due: &str) -> String {
+        json!({
+            "id": ACTIVATION, "due": due, "ended": null, "expires_in_ms": 1000, "starts_in_ms": 0, "app": APP,
+            "holder": "M*** H***", "number_ends": "78", "has_pin": true,
+        })
+        .to_string()
+    }
+
+    async fn at(script: Vec<Does>) -> (Fake, Activation) {
+        let fake = Fake::that(script).await;
+        let url = ServerUrl::parse(&fake.url("")).unwrap();
+        let saved = SavedApp::new(url.clone(), key(), ("Phone", "Pixel 9"), Beginning::enrolment("a.b.c".to_owned()));
+        (fake, Activation::new(Server::new(&url).unwrap(), saved))
+    }
+
+    fn lines(asked: &[Asked]) -> Vec<&str> {
+        asked.iter().map(|asked| asked.head.lines().next().unwrap().split(" HTTP").next().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_the_second_time_is_repeated_with_a_proof_of_its_own() {
+        let unavailable = Does::answers(503, r#"{"code": "registry-unavailable", "retry_after_ms": 100}"#);
+        let script = vec![Does::HangsUp, Does::BreaksOff, unavailable, Does::answers(201, &body("biometrics"))];
+        let (fake, mut activation) = at(script).await;
+        assert_eq!(activation.due().await, Ok(Due::Biometrics));
+        let asked = fake.asked();
+        assert_eq!(lines(&asked), ["POST /v1/activations"; 4]);
+        assert!(asked.iter().all(|again| again.body == asked[0].body && again.body.contains("a.b.c")));
+        let proofs: std::collections::HashSet<_> = asked.iter().map(|asked| asked.header("dpop").unwrap()).collect();
+        assert_eq!(proofs.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_try_whose_answer_is_lost_is_not_spent_twice_and_the_server_says_what_became_of_it() {
+        let (begun, further) = (Does::answers(201, &body("temporary_pin")), Does::answers(200, &body("personal_pin")));
+        let (fake, mut activation) = at(vec![begun, Does::BreaksOff, further]).await;
+        assert_eq!(activation.due().await, Ok(Due::TemporaryPin));
+        let lost = ActivationError::NoAnswer(NoAnswer::Broken);
+        assert_eq!(activation.temporary_pin("1234 5678").await, Err(lost));
+        assert_eq!(activation.due().await, Ok(Due::PersonalPin));
+        let path = format!("/v1/activations/{ACTIVATION}");
+        let expected = ["POST /v1/activations".to_owned(), format!("PUT {path}/temporary-pin"), format!("GET {path}")];
+        assert_eq!(lines(&fake.asked()), expected);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_floods_or_talks_nonsense_is_not_understood() {
+        for does in [Does::Floods, Does::answers(200, "{}"), Does::answers(200, "<html>")] {
+            let (_fake, mut activation) = at(vec![does]).await;
+            assert_eq!(activation.due().await, Err(ActivationError::NotUnderstood));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_leads_nowhere() {
+        let elsewhere = Does::Answers(307, "location: http://127.0.0.1:1/\r\n", String::new());
+        let (fake, mut activation) = at(vec![elsewhere]).await;
+        assert_eq!(activation.due().await.unwrap_err().refusal().map(|refusal| refusal.status), Some(307));
+        assert_eq!(fake.asked().len(), 1);
+    }
+}
+
 proptest! {
     #[test]
     fn no_answer_and_no_file_makes_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {

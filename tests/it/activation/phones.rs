@@ -207,6 +207,41 @@ async fn an_app_is_opened_with_its_pin_and_waits_after_five_wrong_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pin_is_replaced_also_when_it_is_forgotten() {
+    let scene = Scene::new(&[]);
+    let user = scene.person().await;
+    scene.active("phone", &user);
+    let unlock = |more: &[&str]| {
+        let state = scene.state("phone");
+        Process::start(&[&["unlock", "--json", "--state", &state], more].concat())
+    };
+    let mut phone = unlock(&["--new-pin"]);
+    answer(&mut phone, "personal_pin", PIN);
+    phone.until("unlocked");
+    answer(&mut phone, "personal_pin", "123123");
+    again(&mut phone, "repeats");
+    answer(&mut phone, "personal_pin", "738291");
+    answer(&mut phone, "personal_pin_again", "738291");
+    let end = phone.end();
+    assert!(end.code == Some(0) && end.has("pin_replaced"), "{end:?}");
+    let mut phone = unlock(&["--forgotten"]);
+    answer(&mut phone, "temporary_pin", "00000000");
+    again(&mut phone, "Wrong temporary PIN");
+    assert_eq!(answer(&mut phone, "temporary_pin", "")["offered"], true);
+    answer(&mut phone, "personal_pin", "602759");
+    answer(&mut phone, "personal_pin_again", "602759");
+    let end = phone.end();
+    assert!(end.code == Some(0) && end.has("pin_replaced") && !end.has("unlocked"), "{end:?}");
+    let mut phone = unlock(&[]);
+    for old in [PIN, "738291"] {
+        answer(&mut phone, "personal_pin", old);
+        again(&mut phone, "the PIN is wrong");
+    }
+    answer(&mut phone, "personal_pin", "602759");
+    assert_eq!(phone.end().code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_killed_at_any_question_goes_on_where_it_was() {
     let scene = Scene::new(&[]);
     let user = scene.person().await;

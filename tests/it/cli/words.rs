@@ -9,8 +9,9 @@ pub(crate) fn commands(text: &str) -> Vec<Vec<String>> {
 pub(crate) fn handoff_words(line: &str) -> Option<Vec<String>> {
     let line = line.trim().trim_start_matches("$ ");
     let line = line.split("  ").next().unwrap_or_default();
-    // No example has a pipe in quotes.
+    // No example has a pipe or an angle bracket in quotes.
     let line = line.rsplit("| ").next().unwrap_or_default();
+    let line = line.split(" > ").next().unwrap_or_default();
     let words = line.split_whitespace().map(|word| word.trim_matches('\'').to_owned());
     let words: Vec<String> = words.skip_while(|word| word.contains('=') && word.starts_with("HANDOFF_")).collect();
     (words.first()? == "handoff").then_some(words)

@@ -81,7 +81,6 @@ app.kubernetes.io/component: {{ .part }}
 {{- $_ := set $settings.redis "certificate_authority" "/etc/handoff/redis-ca/ca.crt" -}}
 {{- end -}}
 {{- if .Values.settings.activation.enabled -}}
-{{- $_ := set $settings.activation "data_directory" "/etc/handoff/keys" -}}
 {{- if or .Values.activation.enrolmentJwks.configMap .Values.activation.enrolmentJwks.secret -}}
 {{- $_ := set $settings.activation "enrolment_jwks_file" "/etc/handoff/enrolment/jwks.json" -}}
 {{- end -}}
@@ -98,6 +97,9 @@ app.kubernetes.io/component: {{ .part }}
 
 {{/* The secrets of the activation: variable, value, key in the secret. What migrations need, and what else serving needs. */}}
 {{- define "handoff.migrationEnv" -}}
+# Not in the settings file: the image has this variable, and variables win.
+- name: HANDOFF_ACTIVATION__DATA_DIRECTORY
+  value: /etc/handoff/keys
 - name: HANDOFF_ACTIVATION__DATABASE_URL_FILE
   value: /etc/handoff/database/url
 {{- end }}
