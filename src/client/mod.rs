@@ -12,6 +12,8 @@
 //! 3. The end-to-end channel, [`crate::crypto`], decides what may be said at all: its types let nobody send a
 //!    credential before the check code was typed.
 //!
+//! What a new app does after the handoff, or without one, to become active is in [`activation`].
+//!
 //! Two phones in one process; in real life a camera and a person stand between them:
 //!
 //! ```no_run

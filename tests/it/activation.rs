@@ -13,6 +13,7 @@ mod phones;
 mod postgres;
 mod renewal;
 mod story;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

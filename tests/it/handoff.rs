@@ -9,4 +9,4 @@ mod network;
 mod nginx;
 mod person;
 mod qr_text;
-mod tls;
+pub(crate) mod tls;

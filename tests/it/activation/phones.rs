@@ -3,7 +3,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use rand::RngExt as _;
 use rustix::process::Signal;
 
 use super::story::on_file;
@@ -12,6 +14,9 @@ use crate::handoff::process::{End, Process};
 use crate::handoff::scene::{check_code, qr};
 
 const PIN: &str = "493827";
+
+/// People whose phones are killed again and again.
+const PEOPLE: usize = 12;
 
 /// What a person is asked on this phone, in order.
 const QUESTIONS: [&str; 5] = ["temporary_pin", "personal_pin", "personal_pin_again", "biometrics", "notifications"];
@@ -263,6 +268,36 @@ async fn a_command_that_is_killed_at_any_question_goes_on_where_it_was() {
     assert!(!reach(&mut last, "nothing more"));
     assert_eq!(last.end().code, Some(0));
     assert_eq!(scene.names("phone"), ["This phone"], "one app, not two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_killed_at_random_moments_ends_with_one_active_app() {
+    let scene = Scene::new(&[]);
+    let mut kills = 0;
+    for number in 0..PEOPLE {
+        let user = scene.person().await;
+        let (token, state) = (scene.place.token(&user), format!("phone{number}"));
+        // Later each time, so that a slow machine comes to an end, too.
+        for patience in (80..).step_by(5) {
+            let mut phone = scene.activate(&state, &token);
+            let killer = phone.kill_after(Duration::from_millis(rand::rng().random_range(2..patience)));
+            while let Some(event) = phone.find_any(&["ask"]) {
+                phone.offer_line(right(event["what"].as_str().unwrap()));
+            }
+            killer.join().unwrap();
+            let end = phone.end();
+            match end.code {
+                None => kills += 1,
+                code => {
+                    assert_eq!(code, Some(0), "{end:?}");
+                    break;
+                }
+            }
+        }
+        assert_eq!(scene.names(&state), ["This phone"]);
+    }
+    println!("{kills} kills, {PEOPLE} apps");
+    assert!(kills > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -87,14 +88,32 @@ impl Process {
 
     /// Waits for the next event of one of these names.
     pub(crate) fn until_any(&mut self, names: &[&str]) -> Value {
+        self.find_any(names).unwrap_or_else(|| panic!("it ended before {names:?}: {}", self.told()))
+    }
+
+    /// [`Self::until_any`] of a process that may end before.
+    pub(crate) fn find_any(&mut self, names: &[&str]) -> Option<Value> {
         loop {
-            let Some(line) = self.next_line() else { panic!("it ended before {names:?}: {}", self.told()) };
-            if let Line::Event(event) = line
+            if let Line::Event(event) = self.next_line()?
                 && names.iter().any(|name| event["event"] == *name)
             {
-                return event;
+                return Some(event);
             }
         }
+    }
+
+    /// Types a line, if there is still somebody to read it.
+    pub(crate) fn offer_line(&mut self, text: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{text}").ok();
+    }
+
+    /// Kills it after a while, if it has not ended by then. To be joined before [`Self::end`], which frees its id.
+    pub(crate) fn kill_after(&self, delay: Duration) -> JoinHandle<()> {
+        let id = Pid::from_child(&self.child);
+        std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            kill_process(id, Signal::KILL).unwrap();
+        })
     }
 
     /// Waits for a line on standard error that has this in it.

@@ -6,27 +6,33 @@ use super::scene::{Folder, finish, qr, write};
 use crate::support::relay::Relay;
 
 /// A certificate authority of our own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
     /// Writes the file that makes the phones trust it.
-    fn file(&self, folder: &Folder, name: &str) -> String {
+    pub(crate) fn file(&self, folder: &Folder, name: &str) -> String {
         write(&folder.path(name), &self.0.pem())
     }
 
     /// A relay with a certificate for this host.
     fn relay(&self, folder: &Folder, host: &str) -> Relay {
+        let [certificate, key] = self.settings(folder, host);
+        Relay::start(&[&certificate, &key])
+    }
+
+    /// The settings of a service with a certificate for this host.
+    pub(crate) fn settings(&self, folder: &Folder, host: &str) -> [String; 2] {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         let certificate = write(&folder.path("tls.crt"), &certificate.pem());
         let key = write(&folder.path("tls.key"), &key.serialize_pem());
-        Relay::start(&[&format!("server.tls_certificate={certificate}"), &format!("server.tls_key={key}")])
+        [format!("server.tls_certificate={certificate}"), format!("server.tls_key={key}")]
     }
 }
 
