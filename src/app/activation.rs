@@ -105,7 +105,7 @@ impl Activation {
         let mark = mark(&keys);
         let opened = threads.run(async move { open_registry(&location, sealer, mark).await }).await;
         let (registry, _) = opened.ok_or(StartError::Activation("the registry cannot be opened"))??;
-        let outbox = (settings.sms.gateway == Gateway::Outbox).then(|| Arc::new(Outbox::default()));
+        let outbox = (settings.sms.gateway == Gateway::Outbox).then(|| Arc::new(Outbox::new(wall)));
         let gateways: Vec<Arc<dyn SmsGateway>> = match outbox.clone() {
             Some(outbox) => {
                 warn!("SMS are not sent: they go to the development outbox (sms.gateway = \"outbox\")");

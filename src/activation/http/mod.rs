@@ -178,7 +178,7 @@ fn near_outbox<'a>(request: &HttpRequest, http: &'a Http) -> Result<&'a Outbox, 
 
 /// What would have been sent, for a program.
 async fn outbox_json(request: HttpRequest, http: web::Data<Http>) -> Result<HttpResponse, Problem> {
-    Ok(answer(&near_outbox(&request, &http)?.listing(now())))
+    Ok(answer(&near_outbox(&request, &http)?.listing()))
 }
 
 /// What would have been sent.

@@ -85,7 +85,7 @@ impl Rig {
             issuer: None,
             leeway: Duration::from_secs(30),
         };
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::new(|| SystemTime::UNIX_EPOCH));
         let gateway: Arc<dyn crate::activation::sms::gateway::SmsGateway> = outbox.clone();
         let clock = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_secs(START)));
         let now = Arc::clone(&clock);

@@ -8,10 +8,9 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::gateway::{Accepted, Attempt, SmsGateway, SmsMessage};
 
@@ -23,15 +22,7 @@ const DEFAULT_MOST: NonZeroUsize = NonZeroUsize::new(5000).unwrap();
 pub struct Kept {
     /// The message.
     pub message: SmsMessage,
-    kept_at: Instant,
-}
-
-impl Kept {
-    /// How long ago.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.kept_at.elapsed()
-    }
+    kept_at: SystemTime,
 }
 
 /// What `/dev/outbox.json` answers.
@@ -55,20 +46,15 @@ struct Shown {
 /// A gateway that keeps the last messages.
 pub struct Outbox {
     most: NonZeroUsize,
+    clock: fn() -> SystemTime,
     kept: Mutex<VecDeque<Kept>>,
 }
 
-impl Default for Outbox {
-    fn default() -> Self {
-        Self::new(DEFAULT_MOST)
-    }
-}
-
 impl Outbox {
-    /// Keeps at most so many messages.
+    /// Empty; messages are dated by this clock.
     #[must_use]
-    pub fn new(most: NonZeroUsize) -> Self {
-        Self { most, kept: Mutex::default() }
+    pub fn new(clock: fn() -> SystemTime) -> Self {
+        Self { most: DEFAULT_MOST, clock, kept: Mutex::default() }
     }
 
     /// All that is kept, the newest first.
@@ -80,15 +66,12 @@ impl Outbox {
     /// All that is kept, for a program: `{"messages": [{"id": "…", "to": "+4512345678", "text": "…", "at": 1795485600000}]}`,
     /// the newest first.
     #[must_use]
-    pub fn listing(&self, now: SystemTime) -> Page {
+    pub fn listing(&self) -> Page {
         let shown = |kept: &Kept| Shown {
             id: kept.message.key.to_string(),
             to: kept.message.to.expose().to_owned(),
             text: kept.message.text.expose().to_owned(),
-            at: now
-                .checked_sub(kept.age())
-                .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
-                .and_then(|at| u64::try_from(at.as_millis()).ok())
+            at: u64::try_from(kept.kept_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis())
                 .unwrap_or_default(),
         };
         Page { messages: self.newest_first().iter().map(shown).collect() }
@@ -102,12 +85,13 @@ impl Outbox {
              <title>Outbox</title>\n<h1>Outbox</h1>\n<p>These messages were not sent. This page is for development \
              only.</p>\n",
         );
-        let kept = self.newest_first();
+        let (kept, now) = (self.newest_first(), (self.clock)());
+        let age = |kept_at: &SystemTime| now.duration_since(*kept_at).unwrap_or_default();
         if kept.is_empty() {
             page.push_str("<p>No message yet.</p>\n");
         }
         for Kept { message, kept_at } in &kept {
-            let (to, age) = (escaped(message.to.expose()), kept_at.elapsed().as_secs());
+            let (to, age) = (escaped(message.to.expose()), age(kept_at).as_secs());
             let text = escaped(message.text.expose());
             // Writing to a string cannot fail.
             writeln!(page, "<section><h2>{to}, {age} s ago</h2>\n<pre>{text}</pre></section>").ok();
@@ -126,7 +110,7 @@ impl SmsGateway for Outbox {
             if kept.len() >= self.most.get() {
                 kept.pop_front();
             }
-            kept.push_back(Kept { message: message.clone(), kept_at: Instant::now() });
+            kept.push_back(Kept { message: message.clone(), kept_at: (self.clock)() });
         }
         drop(kept);
         Box::pin(std::future::ready(Ok(Accepted { message_id })))
@@ -158,8 +142,14 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::activation::sms::tests::message;
+
+    fn outbox() -> Outbox {
+        Outbox::new(|| SystemTime::UNIX_EPOCH + Duration::from_secs(1000))
+    }
 
     async fn send(outbox: &Outbox, number: u8) {
         let message = message(number);
@@ -169,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_message_is_first_and_the_oldest_goes_when_it_is_full() {
-        let outbox = Outbox::new(NonZeroUsize::new(2).unwrap());
+        let outbox = Outbox { most: NonZeroUsize::new(2).unwrap(), ..outbox() };
         for number in 1..=3 {
             send(&outbox, number).await;
         }
@@ -179,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_message_again_is_kept_once() {
-        let outbox = Outbox::default();
+        let outbox = outbox();
         send(&outbox, 1).await;
         send(&outbox, 1).await;
         assert_eq!(outbox.newest_first().len(), 1);
@@ -187,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_shows_number_and_text_and_escapes_them() {
-        let outbox = Outbox::default();
+        let outbox = outbox();
         assert!(outbox.page().contains("No message yet"));
         send(&outbox, 1).await;
         let page = outbox.page();
@@ -197,23 +187,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_reads_number_text_and_time_the_newest_first() {
-        let outbox = Outbox::default();
+        let outbox = outbox();
         send(&outbox, 1).await;
         send(&outbox, 2).await;
-        let listing = outbox.listing(SystemTime::UNIX_EPOCH + Duration::from_secs(1000));
+        let listing = outbox.listing();
         assert_eq!(format!("{listing:?}"), "Page { messages: 2 }");
         let listing = serde_json::to_value(listing).unwrap();
-        let time = |at: usize| listing["messages"][at]["at"].as_u64().unwrap();
-        assert!((900_000..=1_000_000).contains(&time(1)) && time(1) <= time(0), "{listing}");
         let message = message(1);
         let expected = serde_json::json!({"id": message.key.to_string(), "to": message.to.expose(),
-                                         "text": message.text.expose(), "at": time(1)});
+                                         "text": message.text.expose(), "at": 1_000_000});
         assert_eq!(listing["messages"][1], expected);
     }
 
     #[tokio::test]
     async fn no_message_shows_in_debug_output() {
-        let outbox = Outbox::default();
+        let outbox = outbox();
         send(&outbox, 1).await;
         let shown = format!("{outbox:?} {:?}", outbox.newest_first());
         assert!(!shown.contains("1234"), "{shown}");

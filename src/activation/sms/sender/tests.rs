@@ -167,7 +167,8 @@ async fn draining_waits_for_what_is_under_way() {
 
 #[test]
 fn pauses_double_and_a_gateway_may_ask_for_another_one() {
-    let sender = SmsSender::new(vec![Arc::new(Outbox::default())], SenderSettings::default());
+    let sender =
+        SmsSender::new(vec![Arc::new(Outbox::new(|| std::time::SystemTime::UNIX_EPOCH))], SenderSettings::default());
     let failed = NotSent::Failed(GatewayError::Failed(500));
     for (round, least, most) in
         [(1, 250, 500), (2, 500, 1000), (3, 1000, 2000), (31, 2500, 5000), (u32::MAX, 2500, 5000)]
