@@ -24,6 +24,7 @@ mod output;
 mod picture;
 mod qr_screen;
 mod questions;
+mod relative;
 mod relays;
 mod serve;
 mod state_file;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin, stdin};
+use tokio::io::{BufReader, Lines, Stdin};
 use tokio::signal::ctrl_c;
 use zeroize::Zeroizing;
 
@@ -13,9 +13,10 @@ use super::copying::Copying;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::qr_screen::QrScreen;
+use super::questions::Questions;
 use super::relays::RelayArgs;
 use super::state_file::StateFile;
-use super::{files, narrate};
+use super::{files, narrate, relative};
 use crate::client::{EndReason, OldApp, OldEvent, OldHandle, OldOutcome, OldSettings, VerdictPolicy};
 use crate::crypto::{CheckCode, DeviceInfo};
 use crate::protocol::ids::OpenToken;
@@ -26,20 +27,28 @@ use crate::protocol::qr::Suite;
 ///
 /// With --state, an active app copies itself: what it hands over is a grant with which the new phone becomes an app of the
 /// same user (handoff new --state). It stays active, and waits to hear that the new one is.
+///
+/// With --for-relative, this phone helps somebody whose identity was proved on it: it shows the thumbprint of a key made for
+/// this, asks for the enrolment token that names it, and hands over a grant with it. It keeps nothing afterwards.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   handoff old --state phone.json --qr-out qr.png     copies an active app to another phone
+  handoff old --for-relative                         makes a relative's app on another phone, keeps nothing
   handoff old --credential id.json                   draws the code in this terminal
   handoff old --credential id.json --qr-out qr.png   and keeps it as a picture, too
   handoff old --credential id.json --static-qr       one code for the whole three minutes")]
 pub(super) struct Old {
     /// The file to hand over, at most 256 KiB
-    #[arg(long, value_name = "FILE", required_unless_present = "state")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["state", "for_relative"])]
     credential: Option<PathBuf>,
 
     /// The state of an active app, as handoff activate writes it: hand over a copy grant
     #[arg(long, value_name = "FILE", conflicts_with = "credential")]
     state: Option<PathBuf>,
+
+    /// Hand over a copy grant for a relative's app, with an enrolment token that is asked for
+    #[arg(long, conflicts_with_all = ["credential", "state"])]
+    for_relative: bool,
 
     /// Write the current QR code here, as .png or .svg, and take it away when it is no longer valid
     #[arg(long, value_name = "FILE")]
@@ -85,15 +94,17 @@ impl Old {
                 Some(path) => Some(Copying::begin(&StateFile::new(path, self.relays.ca_file())).await?),
                 None => None,
             };
+            let mut questions = Questions::new(output);
             let payload = match (&copying, &self.credential) {
                 (Some(copying), _) => copying.payload(),
                 (None, Some(path)) => files::read_credential(path)?.into(),
-                (None, None) => return Err(anyhow!("say --credential FILE or --state FILE").into()),
+                (None, None) if self.for_relative => relative::enrolled(&mut questions, output).await?.grant_copy(),
+                (None, None) => return Err(anyhow!("say --credential FILE, --state FILE or --for-relative").into()),
             };
             let app = OldApp::new(self.relays.list()?, self.relays.connector()?);
             let screen = QrScreen::new(output.is_json(), self.qr_out.clone()).map_err(anyhow::Error::from)?;
             let transfer = app.start(self.settings()?, payload).map_err(anyhow::Error::from)?;
-            let person = Person { output, screen, lines: BufReader::new(stdin()).lines(), is_asked: false };
+            let person = Person { output, screen, lines: questions.into_lines(), is_asked: false };
             match (person.accompany(transfer).await?, copying) {
                 (Exit::Success, Some(copying)) => copying.until_active(output).await,
                 (exit, _) => Ok(exit),

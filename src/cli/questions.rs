@@ -25,6 +25,11 @@ impl Questions {
         Self { output, lines: BufReader::new(stdin()).lines() }
     }
 
+    /// The lines that nobody was asked for yet.
+    pub(super) fn into_lines(self) -> Lines<BufReader<Stdin>> {
+        self.lines
+    }
+
     /// One line, without the spaces around it. `what` names the question for machines.
     pub(super) async fn ask(&mut self, what: &str, text: &str) -> Result<Zeroizing<String>, Failure> {
         self.output.say(text, &json!({"event": "ask", "what": what}));

@@ -101,8 +101,15 @@ impl Place {
     }
 
     fn token(&self, user: &str) -> String {
+        self.token_for(user, None)
+    }
+
+    /// [`Self::token`] for the device with this thumbprint.
+    fn token_for(&self, user: &str, device: Option<&str>) -> String {
         let jti: u64 = rand::random();
-        let claims = json!({"sub": user, "aud": "handoff-activation", "exp": seconds() + 600, "jti": jti.to_string()});
+        let cnf = device.map(|jkt| json!({"jkt": jkt}));
+        let claims = json!({"sub": user, "aud": "handoff-activation", "exp": seconds() + 600, "jti": jti.to_string(),
+                            "cnf": cnf});
         jws(&json!({"alg": "ES256"}), &claims, &self.proofing)
     }
 

@@ -7,7 +7,8 @@
 //! 1. [`Activation`] takes one step after the other. [`Activation::due`] says which one, also after the app was killed:
 //!    the server knows, and [`SavedApp`] knows which activation it was. Save it whenever a method has returned.
 //! 2. [`ActiveApp`] is an app that is active: it lists, renames and deletes its user's apps, hears of events, is opened
-//!    with the PIN, and grants a copy to the phone that a handoff leads to ([`ActiveApp::grant_copy`]).
+//!    with the PIN, and grants a copy to the phone that a handoff leads to ([`ActiveApp::grant_copy`]). [`EnrolledPhone`]
+//!    grants one without being an app: to help somebody whose identity was proved on this phone.
 //! 3. [`Progress`] inside decides without sockets or clock; [`Server`] signs and sends each request, and sends again what
 //!    may be repeated.
 //!
@@ -55,7 +56,7 @@ mod tests;
 pub use active::{ActiveApp, AppEntry, Apps, PendingCopy, Unlocked};
 pub use events::{AppEvent, AppEventKind, Events};
 pub use flow::{Activation, SmsWish};
-pub use grant::{BadGrant, CopyGrant};
+pub use grant::{BadEnrolmentToken, BadGrant, CopyGrant, EnrolledPhone};
 pub use problem::{ActivationError, NoAnswer, Refusal, RefusalKind};
 pub use progress::{Due, End, Overview, Progress};
 pub use proof::{PROOF_HEADER, proof, thumbprint};

@@ -145,7 +145,7 @@ async fn service_knows(service: &Relay, place: &Place, user: &str) -> bool {
 }
 
 /// A service with the embedded defaults but for its port and folder.
-fn development(place: &Place, more: &[&str]) -> Relay {
+pub(super) fn development(place: &Place, more: &[&str]) -> Relay {
     let folder = format!("activation.data_directory={}", place.data().display());
     Relay::start(&[&["activation.enabled=true", folder.as_str()], more].concat())
 }

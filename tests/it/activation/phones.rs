@@ -1,13 +1,20 @@
 //! Both ways with the commands that a person types, against the real service: slips, refusals, and commands that are
 //! killed between any two steps and run again.
 
+use std::num::NonZeroU8;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use handoff_relay::client::activation::EnrolledPhone;
+use handoff_relay::client::{Connector, OldApp, OldEvent, OldOutcome, OldSettings, RelayList, RelayUrl};
+use handoff_relay::crypto::DeviceInfo;
+use handoff_relay::protocol::qr::RelayRef;
 use rand::RngExt as _;
 use rustix::process::Signal;
 
+use super::commands::development;
+use super::postgres::Postgres;
 use super::story::on_file;
 use super::*;
 use crate::handoff::process::{End, Process};
@@ -29,7 +36,10 @@ struct Scene {
 
 impl Scene {
     fn new(settings: &[&str]) -> Self {
-        let place = Place::new(None);
+        Self::at(Place::new(None), settings)
+    }
+
+    fn at(place: Place, settings: &[&str]) -> Self {
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let service = place.start_with(0, &settings);
         Self { place, service }
@@ -83,6 +93,23 @@ impl Scene {
         let code = check_code(&mut old, &mut new);
         old.type_line(&code);
         (old, new)
+    }
+
+    /// The new phone of whoever this one helps, after the handoff.
+    async fn helped(&self, phone: &EnrolledPhone, new: &str) -> Process {
+        let relay = RelayUrl::parse(&self.service.url()).unwrap();
+        let app = OldApp::new(RelayList::new().with(NonZeroU8::MIN, relay), Connector::new().unwrap());
+        let settings = OldSettings::new(RelayRef::Listed(NonZeroU8::MIN), DeviceInfo::new("old", "1").unwrap());
+        let mut old = app.start(settings, phone.grant_copy()).unwrap();
+        let shown = old.next_event_where(|event| matches!(event, OldEvent::QrShown { .. })).await;
+        let Some(OldEvent::QrShown { payload, .. }) = shown else { panic!("no QR code is shown") };
+        let arguments = self.scan(new, &self.service.url(), &payload.to_text());
+        let mut new = Process::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let code = new.until("show_code")["code"].as_str().unwrap().parse().unwrap();
+        old.next_event_where(|event| matches!(event, OldEvent::AskCode { .. })).await.unwrap();
+        old.enter_code(code).await;
+        assert!(matches!(old.join().await, OldOutcome::Delivered));
+        new
     }
 
     fn scan(&self, new: &str, relay: &str, qr: &str) -> Vec<String> {
@@ -302,7 +329,16 @@ async fn a_command_that_is_killed_at_random_moments_ends_with_one_active_app() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_is_copied_and_both_are_active_and_the_old_one_hears_of_it() {
-    let scene = Scene::new(&[]);
+    both_ways(&Scene::new(&[])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_is_copied_and_both_are_active_with_postgresql() {
+    let server = Postgres::shared();
+    both_ways(&Scene::at(Place::new(Some(server.database())), &[])).await;
+}
+
+async fn both_ways(scene: &Scene) {
     let user = scene.person().await;
     scene.active("old", &user);
     let relay = scene.service.url();
@@ -343,6 +379,69 @@ async fn an_app_is_copied_and_both_are_active_and_the_old_one_hears_of_it() {
     // It is found out before a QR code is shown.
     let old = Process::start(&["old", "--json", "--state", &scene.state("old"), "--relay", &relay]);
     old.end().expect_refusal(1, "Not an active app");
+}
+
+/// All of it with the commands, the proofing system's part included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relatives_app_is_made_with_a_token_for_the_helpers_phone_which_keeps_nothing() {
+    let place = Place::new(None);
+    let service = development(&place, &[]);
+    let scene = Scene { place, service };
+    let (url, relay) = (scene.url(), scene.service.url());
+    let setting = format!("activation.data_directory={}", scene.place.data().display());
+    let admin = scene.place.data().join("admin.token").display().to_string();
+    let on_file = ["--phone", "+4512345678", "--service", &url, "--token-file", &admin];
+    let token = |device: &str, more: &[&str]| {
+        let fixed = ["enrolment-token", "--json", "--set", &setting, "--user", "maria82", "--device", device];
+        Process::start(&[&fixed[..], more].concat()).end().event("enrolment_token")["token"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = crate::handoff::process::handoff(&["old", "--json", "--for-relative", "--relay", &relay]);
+    command.current_dir(folder.path());
+    let mut old = Process::start_as(command);
+    let device = old.until("device")["thumbprint"].as_str().unwrap().to_owned();
+    answer(&mut old, "enrolment_token", "a.b");
+    again(&mut old, "not an enrolment token");
+    let other = Phone::new(scene.service.address()).thumbprint();
+    answer(&mut old, "enrolment_token", &token(&other, &on_file));
+    again(&mut old, "not for this phone");
+    let bound = token(&device, &[]);
+    // The token alone is worth nothing.
+    scene.activate("thief", &bound).end().expect_refusal(1, "another device");
+    answer(&mut old, "enrolment_token", &bound);
+    let shown = qr(&mut old);
+    let arguments = scene.scan("new", &relay, &shown);
+    let mut new = Process::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let code = check_code(&mut old, &mut new);
+    old.type_line(&code);
+    let new = answer_all(new, &[("user_id", "maria82")]);
+    let old = old.end();
+    assert_eq!((old.code, new.code), (Some(0), Some(0)), "{old:?} {new:?}");
+    assert_eq!(scene.names("new"), ["New phone"], "the helper's phone is no app");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    for secret in [bound.as_str(), &device, "maria82"] {
+        assert!(!scene.service.log().contains(secret), "{secret}");
+    }
+}
+
+/// The command makes a key for each handoff; an app that is broken might use its key again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enrolment_token_makes_one_relatives_app_and_one_of_nobody_none() {
+    let scene = Scene::new(&[]);
+    let user = scene.person().await;
+    let key = key();
+    let device = thumbprint(&key.public());
+    let bound = |user: &str| EnrolledPhone::new(key.clone(), &scene.place.token_for(user, Some(&device))).unwrap();
+    let known = bound(&user);
+    let end = answer_all(scene.helped(&known, "one").await, &[("user_id", &user)]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let (second, stranger) = (scene.helped(&known, "two").await, scene.helped(&bound("stranger"), "three").await);
+    second.end().expect_refusal(1, "used before");
+    stranger.end().expect_refusal(1, "The user is not on file");
+    assert_eq!(scene.names("one"), ["New phone"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
