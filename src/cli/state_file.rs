@@ -82,7 +82,7 @@ impl StateFile {
 pub(super) fn failure(server: &ServerUrl, problem: &ActivationError) -> Failure {
     let is_silent = matches!(problem, ActivationError::NoAnswer(_));
     let exit = if is_silent { Exit::Unreachable } else { Exit::Ended };
-    let advice = if is_silent { ". Run the same command again when it is there" } else { "" };
+    let advice = if problem.is_away() { ". Run the same command again when it is there" } else { "" };
     let text = if is_silent { format!("{server}: {problem}{advice}") } else { problem.to_string() };
     Failure { exit, problem: anyhow!(text) }
 }

@@ -159,7 +159,7 @@ impl Events {
     async fn endure(&mut self, error: ActivationError) -> Result<(), ActivationError> {
         let refusal = error.refusal();
         let passes = |refusal: &Refusal| refusal.is_passing() || refusal.kind == RefusalKind::TooManyStreams;
-        if !matches!(error, ActivationError::NoAnswer(_)) && !refusal.is_some_and(passes) {
+        if !error.is_away() && !refusal.is_some_and(passes) {
             return Err(error);
         }
         let asked_for = refusal.and_then(|refusal| refusal.retry_after).unwrap_or_default();

@@ -209,9 +209,12 @@ impl fmt::Display for Refusal {
 /// Why there was no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
-    /// No connection: the name, TCP, or TLS.
+    /// No connection: the name, or TCP.
     #[error("no connection can be made")]
     Connect,
+    /// No encrypted connection that can be trusted.
+    #[error("the server's certificate or encryption is not acceptable")]
+    Tls,
     /// The request went out, and nothing came back in time.
     #[error("the server does not answer")]
     Timeout,
@@ -245,6 +248,12 @@ impl ActivationError {
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         if let Self::Refused(refusal) = self { Some(refusal) } else { None }
+    }
+
+    /// Whether the server could not be reached or did not answer, and may do so later.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::NoAnswer(NoAnswer::Connect | NoAnswer::Timeout | NoAnswer::Broken))
     }
 
     /// The kind of the refusal, if it is one.

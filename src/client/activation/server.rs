@@ -184,7 +184,7 @@ impl Server {
 /// The pause before the request is sent again; `None` if it is not.
 fn pause(error: &ActivationError, repeat: Repeat, failures: u32) -> Option<Duration> {
     let may_be_heard = *error != ActivationError::NoAnswer(NoAnswer::Connect);
-    let passes = matches!(error, ActivationError::NoAnswer(_)) || error.refusal().is_some_and(Refusal::is_passing);
+    let passes = error.is_away() || error.refusal().is_some_and(Refusal::is_passing);
     if !passes || (may_be_heard && repeat == Repeat::IfUnheard) {
         return None;
     }
@@ -207,10 +207,17 @@ async fn read(mut response: Response) -> Result<Vec<u8>, ActivationError> {
 
 pub(super) fn no_answer(error: &reqwest::Error) -> ActivationError {
     ActivationError::NoAnswer(match error {
+        error if is_tls(error) => NoAnswer::Tls,
         error if error.is_connect() => NoAnswer::Connect,
         error if error.is_timeout() => NoAnswer::Timeout,
         _ => NoAnswer::Broken,
     })
+}
+
+/// Whether TLS is what failed; the HTTP library says so only in its causes.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_tls(inner)) || error.source().is_some_and(is_tls)
 }
 
 /// The time as proofs and grants have it.
@@ -234,6 +241,7 @@ mod tests {
         let wrong = || Refusal::read(403, None, br#"{"code":"wrong-temporary-pin"}"#).into();
         for (error, always, if_unheard) in [
             (no(NoAnswer::Connect), true, true),
+            (no(NoAnswer::Tls), false, false),
             (no(NoAnswer::Timeout), true, false),
             (no(NoAnswer::Broken), true, false),
             (passing(100), true, false),

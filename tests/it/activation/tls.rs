@@ -34,7 +34,7 @@ async fn an_app_is_activated_over_tls_and_trusts_nobody_but_its_authorities() {
             &state,
         ])
     };
-    activate(&other).end().expect_refusal(69, "no connection can be made");
+    activate(&other).end().expect_refusal(69, "certificate or encryption is not acceptable");
     let mut phone = activate(&trusted);
     phone.until("sms_sent");
     let client = https::client(Some(Path::new(&trusted))).unwrap();
