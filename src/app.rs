@@ -5,16 +5,19 @@
 mod activation;
 mod sockets;
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use metrics::{gauge, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rand::RngExt as _;
@@ -108,16 +111,25 @@ pub enum StartError {
     Server(#[from] io::Error),
 }
 
-/// A directory, and what comes from the other nodes, if there are any.
-type SharedDirectory = (Arc<dyn Directory>, Option<mpsc::Receiver<News>>);
+/// The way from and to the other nodes.
+struct Others {
+    /// Must run.
+    work: BoxFuture<'static, ()>,
+    news: mpsc::Receiver<News>,
+}
+
+impl fmt::Debug for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Others")
+    }
+}
 
 /// A relay that is ready to run.
 #[derive(Debug)]
 pub struct Node {
     edge: web::Data<Edge>,
     directory: Arc<dyn Directory>,
-    /// From the other nodes, if there are any.
-    news: Option<mpsc::Receiver<News>>,
+    others: Option<Others>,
     drain: Drain,
     certificate: Option<Arc<Certificate>>,
     workers: usize,
@@ -139,7 +151,7 @@ impl Node {
         let mut rng = rand::rng();
         let node = NodeId::from_random(rng.random());
         let rules = Rules { node, lifetime: sessions.lifetime, refuse: sessions.refuse };
-        let (directory, news) = directory(settings, rules)?;
+        let (directory, others) = directory(settings, rules)?;
         let tag_key = HashKey::random(&mut rng);
         let relay = Relay::new(
             node,
@@ -173,7 +185,7 @@ impl Node {
         });
         let certificate = certificate(settings)?;
         let (drain, workers) = (settings.drain.clone(), settings.server.workers);
-        Ok(Self { edge, directory, news, drain, certificate, workers, activation: None })
+        Ok(Self { edge, directory, others, drain, certificate, workers, activation: None })
     }
 
     /// Serves activation beside the relay, if the settings say so: makes keys and tables that are not there yet.
@@ -197,13 +209,11 @@ impl Node {
             Some(listener) => Some(self.serve_operators(listener)?),
             None => None,
         };
-        let server = self.serve(public, operators.is_none())?;
+        let others = self.others.take();
+        let server = self.serve(public, others, operators.is_none())?;
         let handles: Vec<ServerHandle> = operators.iter().chain([&server]).map(Server::handle).collect();
         for server in operators.into_iter().chain([server]) {
             drop(actix_web::rt::spawn(server));
-        }
-        if let Some(news) = self.news.take() {
-            drop(actix_web::rt::spawn(news::follow(Arc::clone(&self.edge.relay), news)));
         }
         tokio::select! {
             () = until(&mut stop, Stop::Drain) => {}
@@ -246,7 +256,7 @@ impl Node {
         }
     }
 
-    fn serve(&self, listener: TcpListener, with_operators: bool) -> Result<Server, StartError> {
+    fn serve(&self, listener: TcpListener, others: Option<Others>, with_operators: bool) -> Result<Server, StartError> {
         let edge = self.edge.clone();
         let activation = self.activation.as_ref().map(|activation| activation.http.clone());
         let app = move || {
@@ -262,8 +272,17 @@ impl Node {
         };
         let tls =
             self.certificate.as_ref().map(|certificate| tls::server_config(Arc::clone(certificate))).transpose()?;
-        let on_worker = || drop(actix_web::rt::spawn(measure_lag()));
-        Ok(server::serve(listener, self.workers, tls, server::Hooks { on_connect: prepare, on_worker }, app)?)
+        let relay = Arc::clone(&self.edge.relay);
+        let others = Arc::new(Mutex::new(others));
+        let on_worker = move || {
+            drop(actix_web::rt::spawn(measure_lag()));
+            // On the thread of sessions: each message from and to other nodes would wake another one else.
+            if let Some(Others { work, news }) = others.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                drop(tokio::spawn(work));
+                drop(tokio::spawn(news::follow(Arc::clone(&relay), news)));
+            }
+        };
+        Ok(server::serve(listener, self.workers, tls, prepare, on_worker, app)?)
     }
 
     fn serve_operators(&self, listener: TcpListener) -> Result<Server, StartError> {
@@ -300,7 +319,7 @@ async fn until(stop: &mut watch::Receiver<Stop>, stage: Stop) {
     stop.wait_for(|stop| *stop >= stage).await.ok();
 }
 
-fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, StartError> {
+fn directory(settings: &Settings, rules: Rules) -> Result<(Arc<dyn Directory>, Option<Others>), StartError> {
     if settings.redis.url.is_empty() {
         return Ok((Arc::new(MemoryDirectory::new(rules, monotonic)), None));
     }
@@ -324,8 +343,8 @@ fn directory(settings: &Settings, rules: Rules) -> Result<SharedDirectory, Start
         random: || rand::rng().random(),
         most_known: settings.limits.sessions.saturating_mul(2),
     };
-    let (directory, news) = RedisDirectory::start(shared, rules, environment)?;
-    Ok((directory, Some(news)))
+    let (directory, work, news) = RedisDirectory::new(shared, rules, environment)?;
+    Ok((directory, Some(Others { work: work.boxed(), news })))
 }
 
 /// Reads every file that the settings name, as a start would.
@@ -400,7 +419,7 @@ fn count(most: usize) -> f64 {
 }
 
 /// Says whether something was read again.
-pub(crate) fn report(what: &str, outcome: Result<(), impl std::fmt::Display>) {
+pub(crate) fn report(what: &str, outcome: Result<(), impl fmt::Display>) {
     match outcome {
         Ok(()) => info!(what, "reloaded"),
         Err(problem) => error!(what, %problem, "not reloaded; the old one stays"),

@@ -17,7 +17,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: Format::Auto, filter: "info,actix_server=warn".to_owned() }
+        Self { format: Format::Auto, filter: "info,actix_server=warn,sqlx=warn".to_owned() }
     }
 }
 

@@ -26,17 +26,13 @@ use crate::protocol::limits::FIRST_MESSAGE_TIMEOUT;
 /// Time in seconds that connections have to end by themselves when the server stops: their sessions are over by then.
 const STOP_TIMEOUT: u64 = 1;
 
-/// What is called by the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Hooks {
-    /// With each accepted connection, a `TcpStream` or a TLS stream around one, and with what its requests find.
-    pub on_connect: fn(&dyn Any, &mut Extensions),
-    /// Once on the thread of each worker.
-    pub on_worker: fn(),
-}
+type OnConnect = fn(&dyn Any, &mut Extensions);
 
-/// Serves on a listener that is bound already. `app` is called twice on the thread of each worker: once for requests,
-/// and once for those that ask for a WebSocket.
+/// Serves on a listener that is bound already.
+///
+/// `on_connect` is called with each accepted connection, a `TcpStream` or a TLS stream around one, and with what its
+/// requests find; `on_worker` once on the thread of each worker; `app` twice, once for requests, and once for those that
+/// ask for a WebSocket.
 ///
 /// # Errors
 /// What the operating system says.
@@ -44,7 +40,8 @@ pub fn serve<F, I, S, B>(
     listener: TcpListener,
     workers: usize,
     tls: Option<ServerConfig>,
-    hooks: Hooks,
+    on_connect: OnConnect,
+    on_worker: impl Fn() + Send + Clone + 'static,
     app: F,
 ) -> io::Result<Server>
 where
@@ -59,23 +56,26 @@ where
     let stopping = builder.graceful_shutdown_signal();
     let builder = if let Some(mut tls) = tls {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        builder.listen("public", listener, move || http(&app, &stopping, hooks).rustls_0_23(tls.clone()))?
+        builder.listen("public", listener, move || {
+            http(&app, &stopping, on_connect, &on_worker).rustls_0_23(tls.clone())
+        })?
     } else {
-        builder.listen("public", listener, move || http(&app, &stopping, hooks).tcp())?
+        builder.listen("public", listener, move || http(&app, &stopping, on_connect, &on_worker).tcp())?
     };
     Ok(builder.run())
 }
 
 /// HTTP on connections of one kind.
 #[expect(clippy::type_complexity, reason = "the parts of actix-http have no shorter names")]
-fn http<T, F, I, S, B>(
+fn http<T, W, F, I, S, B>(
     app: &F,
     stopping: &GracefulShutdownSignal,
-    hooks: Hooks,
+    on_connect: OnConnect,
+    on_worker: &W,
 ) -> H1Service<
     T,
     impl ServiceFactory<Request, Config = (), Response = ServiceResponse<B>, Error = Error, InitError = (), Future: 'static>
-    + use<T, F, I, S, B>,
+    + use<T, W, F, I, S, B>,
     B,
     ExpectHandler,
     impl ServiceFactory<
@@ -85,10 +85,11 @@ fn http<T, F, I, S, B>(
         Error = Infallible,
         InitError = (),
         Future: 'static,
-    > + use<T, F, I, S, B>,
+    > + use<T, W, F, I, S, B>,
 >
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
+    W: Fn() + Clone + 'static,
     F: Fn() -> I + Clone + 'static,
     I: IntoServiceFactory<S, Request> + 'static,
     S: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse<B>, Error = Error, InitError = ()>
@@ -96,8 +97,7 @@ where
     S::Future: 'static,
     B: MessageBody + 'static,
 {
-    let stopping = stopping.clone();
-    let upgraded = app.clone();
+    let (stopping, on_worker, upgraded) = (stopping.clone(), on_worker.clone(), app.clone());
     HttpService::build()
         .client_request_timeout(FIRST_MESSAGE_TIMEOUT)
         // No lingering: after the last byte the relay closes TCP first, and at once.
@@ -106,9 +106,9 @@ where
             let stopping = stopping.clone();
             async move { stopping.notified().await }
         })
-        .on_connect_ext(move |io: &T, extensions| (hooks.on_connect)(io, extensions))
+        .on_connect_ext(move |io: &T, extensions| on_connect(io, extensions))
         .upgrade(fn_factory(move || {
-            (hooks.on_worker)();
+            on_worker();
             let service = upgraded().into_factory().new_service(AppConfig::default());
             async move { Ok(Upgrade::new(service.await?)) }
         }))

@@ -7,4 +7,7 @@ mod support;
 mod runs;
 
 #[cfg(test)]
+mod secured;
+
+#[cfg(test)]
 mod usage;

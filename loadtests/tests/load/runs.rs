@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::support::{Ended, Folder, Relay, generator, group, run, sum};
 
 /// Handoffs at once, without people.
-const HANDOFFS: &str = "[[group]]\nname = \"handoffs\"\nkind = \"handoff\"\n";
+pub(crate) const HANDOFFS: &str = "[[group]]\nname = \"handoffs\"\nkind = \"handoff\"\n";
 
-fn burst(count: u32) -> String {
+pub(crate) fn burst(count: u32) -> String {
     let stages = format!("[{{ kind = \"burst\", count = {count}, within = \"1s\" }}]");
     format!("{HANDOFFS}arrivals = {{ model = \"open\", spacing = \"even\", stages = {stages} }}\n")
 }

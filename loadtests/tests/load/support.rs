@@ -1,10 +1,12 @@
 //! A real relay and the real generator, as processes of their own.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -37,6 +39,7 @@ fn relay_binary() -> &'static Path {
 #[derive(Debug)]
 pub(crate) struct Relay {
     child: Child,
+    address: SocketAddr,
     url: String,
 }
 
@@ -59,8 +62,70 @@ impl Relay {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let event: Value = serde_json::from_str(&line).unwrap();
-        let url = format!("ws://{}", event["address"].as_str().unwrap());
-        Self { child, url }
+        let address: SocketAddr = event["address"].as_str().unwrap().parse().unwrap();
+        Self { child, address, url: format!("ws://{address}") }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where a relay with a certificate for `localhost` is.
+    pub(crate) fn secure_url(&self) -> String {
+        format!("wss://localhost:{}", self.address.port())
+    }
+
+    /// Waits until it is ready: with Redis it is not at once.
+    pub(crate) fn until_ready(self) -> Self {
+        until("the relay is ready", || {
+            let mut stream = TcpStream::connect(self.address).unwrap();
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer.starts_with("HTTP/1.1 200")
+        });
+        self
+    }
+}
+
+/// Asks again and again until it is so: a process of somebody else's tells nobody when it is ready.
+fn until(what: &str, is_so: impl FnMut() -> bool) {
+    const EVERY: Duration = Duration::from_millis(20);
+    let mut answers = std::iter::repeat_with(is_so).take(1000);
+    assert!(
+        answers.any(|is_so| is_so || {
+            std::thread::sleep(EVERY);
+            false
+        }),
+        "not in time: {what}"
+    );
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A Redis with nothing in it; killed on drop.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    child: Child,
+    url: String,
+    _folder: Folder,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        let folder = Folder::new("redis");
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir", &folder.path("")]);
+        let child = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        let redis = Self { child, url: format!("redis://127.0.0.1:{port}"), _folder: folder };
+        until("redis-server listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        redis
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -68,7 +133,7 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for Redis {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();

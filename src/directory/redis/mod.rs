@@ -82,25 +82,30 @@ struct Shared {
 }
 
 impl RedisDirectory {
-    /// A directory that connects by itself, now and whenever it has to. What the other nodes say comes out of the
-    /// channel.
+    /// A directory, and its work: while that runs, it connects by itself, at once and whenever it has to. What the
+    /// other nodes say comes out of the channel.
     ///
     /// # Errors
     /// [`BadRedisSettings`] if the settings cannot be right, whatever Redis says.
-    pub fn start(
+    pub fn new(
         settings: Settings,
         rules: Rules,
         environment: Environment,
-    ) -> Result<(Arc<Self>, mpsc::Receiver<News>), BadRedisSettings> {
+    ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>, mpsc::Receiver<News>), BadRedisSettings> {
         let (news, receiver) = mpsc::channel(NEWS_QUEUE);
         let state = State::default();
         let push = push::Push::new(rules.node, environment.clock, news.clone(), state.suspicion());
         let connector = settings.connector(push.clone())?;
         let known = KnownRoutes::new(environment.most_known);
         let shared = Arc::new(Shared { settings, rules, environment, known, state });
-        let outbox = Outbox::start(Arc::clone(&shared), news.clone());
-        drop(tokio::spawn(supervisor::supervise(Arc::clone(&shared), connector, push, news)));
-        Ok((Arc::new(Self { shared, outbox }), receiver))
+        let (outbox, sending) = Outbox::new(Arc::clone(&shared), news.clone());
+        let supervising = supervisor::supervise(Arc::clone(&shared), connector, push, news);
+        let work = async {
+            // Two tasks: neither is polled when only the other has something to do.
+            drop(tokio::spawn(sending));
+            supervising.await;
+        };
+        Ok((Arc::new(Self { shared, outbox }), work, receiver))
     }
 }
 

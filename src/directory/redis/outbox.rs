@@ -51,11 +51,15 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn start(shared: Arc<Shared>, news: mpsc::Sender<News>) -> Self {
+    /// And the work that sends what is posted.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        news: mpsc::Sender<News>,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (letters, receiver) = mpsc::channel(QUEUE);
         let clock = shared.environment.clock;
-        drop(tokio::spawn(work(Worker::new(shared, news), receiver)));
-        Self { letters, clock, frames: AtomicU64::new(0) }
+        let work = work(Worker::new(shared, news), receiver);
+        (Self { letters, clock, frames: AtomicU64::new(0) }, work)
     }
 
     pub(super) fn post(&self, to: NodeId, session: SessionId, event: PeerEvent) {

@@ -56,7 +56,8 @@ impl Node {
 
     fn start_with(number: u8, settings: Settings, clock: fn() -> Instant) -> Self {
         let environment = Environment { clock, random: rand::random, most_known: 1000 };
-        let (directory, news) = RedisDirectory::start(settings, rules(number), environment).unwrap();
+        let (directory, work, news) = RedisDirectory::new(settings, rules(number), environment).unwrap();
+        drop(tokio::spawn(work));
         Self { directory, news }
     }
 
