@@ -8,7 +8,7 @@ use crate::collector::{Collector, Span};
 use crate::support::eventually;
 use crate::support::messages::{Transfer, base64url, complete};
 use crate::support::party::{Pair, Party};
-use crate::support::redis_server::Redis;
+use crate::support::redis_server::process::RedisProcess;
 use crate::support::relay::Relay;
 use crate::support::socket::{Handshake, get};
 
@@ -71,9 +71,9 @@ async fn across(first: &Relay, second: &Relay, transfer: &Transfer) {
 
 #[tokio::test]
 async fn a_handoff_over_two_nodes_is_one_trace_and_names_nobody() {
-    let (collector, redis) = (Collector::start(), Redis::shared());
-    let (url, prefix) = (format!("redis.url={}", redis.url()), format!("redis.prefix={}", redis.prefix()));
-    let settings = [&collector.setting(), "traces.sample=1", &url, &prefix, "drain.grace=0s", "drain.window=0s"];
+    let (collector, redis) = (Collector::start(), RedisProcess::start(&[]));
+    let url = format!("redis.url={}", redis.url());
+    let settings = [&collector.setting(), "traces.sample=1", &url, "drain.grace=0s", "drain.window=0s"];
     let (first, second) = (Relay::start(&settings), Relay::start(&settings));
     let transfer = Transfer::usual();
     for relay in [&first, &second] {

@@ -410,7 +410,7 @@ async fn a_relatives_app_is_made_with_a_token_for_the_helpers_phone_which_keeps_
     again(&mut old, "not for this phone");
     let bound = token(&device, &[]);
     // The token alone is worth nothing.
-    scene.activate("thief", &bound).end().expect_refusal(1, "another device");
+    scene.activate("thief", &bound).end().expect_refusal(1, "of another device");
     answer(&mut old, "enrolment_token", &bound);
     let shown = qr(&mut old);
     let arguments = scene.scan("new", &relay, &shown);
@@ -439,8 +439,10 @@ async fn an_enrolment_token_makes_one_relatives_app_and_one_of_nobody_none() {
     let end = answer_all(scene.helped(&known, "one").await, &[("user_id", &user)]);
     assert_eq!(end.code, Some(0), "{end:?}");
     let (second, stranger) = (scene.helped(&known, "two").await, scene.helped(&bound("stranger"), "three").await);
-    second.end().expect_refusal(1, "used before");
-    stranger.end().expect_refusal(1, "The user is not on file");
+    for (phone, why) in [(second, "used before"), (stranger, "not on file")] {
+        let end = phone.end();
+        assert!(end.code == Some(1) && end.errors.contains(why), "{end:?}");
+    }
     assert_eq!(scene.names("one"), ["New phone"]);
 }
 
