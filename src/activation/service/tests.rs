@@ -1,13 +1,21 @@
+mod grants;
 mod over;
+mod personal_pin;
+mod sms;
 
 use std::sync::Mutex;
 
+use grants::a_deleted_app_ends_the_copies_that_it_granted;
 use over::{
     an_activation_that_expired_is_written_down_once_whoever_notices_first,
     an_sms_that_was_under_way_when_the_process_died_is_unknown_after_a_while,
 };
 use p256::ecdsa::SigningKey;
 use serde_json::json;
+use sms::{
+    a_report_is_written_down_with_the_sms_and_the_last_word_stays,
+    of_many_requests_at_once_only_as_many_sms_go_out_as_are_allowed,
+};
 use tempfile::NamedTempFile;
 
 use super::*;
@@ -334,20 +342,6 @@ async fn of_two_activations_at_once_only_as_many_apps_come_as_are_allowed(rig: R
     assert_eq!(view.due, Due::Active);
 }
 
-async fn a_deleted_app_ends_the_copies_that_it_granted(rig: Rig) {
-    let (old, new, late) = (Phone::new(), Phone::new(), Phone::new());
-    let app = rig.active(&old).await;
-    let grant = rig.grant(app, &old, &late);
-    let view = rig.start(&new, &rig.grant(app, &old, &new)).await.unwrap();
-    assert_eq!(rig.service.apps(&rig.by(&old)).await.unwrap().pending[0].id, view.id);
-    rig.service.delete_app(&rig.by(&old), app).await.unwrap();
-    let typed: UserId = "maria82".parse().unwrap();
-    let refused = rig.service.user_id(&rig.by(&new), view.id, &typed).await;
-    assert!(matches!(refused, Err(ServiceError::Step(Refused::Ended(End::GrantorGone)))), "{refused:?}");
-    assert!(matches!(rig.start(&late, &grant).await, Err(ServiceError::GrantorNotActive)));
-    assert!(matches!(rig.service.apps(&rig.by(&old)).await, Err(ServiceError::UnknownDevice)));
-}
-
 async fn sqlite() -> Rig {
     Rig::new(Place::sqlite()).await
 }
@@ -379,90 +373,6 @@ async fn another_device_does_not_see_an_activation() {
 }
 
 #[tokio::test]
-async fn a_pin_of_another_activation_is_wrong() {
-    let rig = sqlite().await;
-    let (one, other) = (Phone::new(), Phone::new());
-    let first = rig.start(&one, &rig.token_for("maria82", None)).await.unwrap();
-    let second = rig.start(&other, &rig.token_for("maria82", None)).await.unwrap();
-    rig.send(&other, second.id).await.unwrap();
-    rig.send(&one, first.id).await.unwrap();
-    let pin_of_first = rig.pin().await;
-    let refused = rig.service.temporary_pin(&rig.by(&other), second.id, &pin_of_first).await;
-    assert!(matches!(refused, Err(ServiceError::Step(Refused::WrongPin { left: 4 }))), "{refused:?}");
-}
-
-#[tokio::test]
-async fn wrong_tries_are_counted_although_they_are_refused() {
-    let rig = sqlite().await;
-    let phone = Phone::new();
-    let view = rig.start(&phone, &rig.token_for("maria82", None)).await.unwrap();
-    rig.send(&phone, view.id).await.unwrap();
-    let pin = rig.pin().await;
-    let wrong = TemporaryPin::random(&mut rand::rng());
-    for left in (0..5).rev() {
-        let refused = rig.service.temporary_pin(&rig.by(&phone), view.id, &wrong).await;
-        assert!(matches!(refused, Err(ServiceError::Step(Refused::WrongPin { left: l })) if l == left), "{refused:?}");
-    }
-    let refused = rig.service.temporary_pin(&rig.by(&phone), view.id, &pin).await;
-    assert!(matches!(refused, Err(ServiceError::Step(Refused::PinUsedUp))));
-    rig.send(&phone, view.id).await.unwrap();
-    let pin = rig.pin().await;
-    assert!(rig.service.temporary_pin(&rig.by(&phone), view.id, &pin).await.is_ok(), "the user is not locked");
-}
-
-#[tokio::test]
-async fn guesses_at_once_all_count() {
-    let rig = sqlite().await;
-    let phone = Phone::new();
-    let view = rig.start(&phone, &rig.token_for("maria82", None)).await.unwrap();
-    rig.send(&phone, view.id).await.unwrap();
-    let wrong = TemporaryPin::random(&mut rand::rng());
-    let mut callers: Vec<Caller> = (0..20).map(|_| rig.by(&phone)).collect();
-    for (caller, host) in callers.iter_mut().zip(1_u8..) {
-        caller.address = Some([198, 51, 100, host].into());
-    }
-    let guesses = callers.iter().map(|caller| rig.service.temporary_pin(caller, view.id, &wrong));
-    let ends = futures_util::future::join_all(guesses).await;
-    let wrong = |end: &&Result<View, ServiceError>| matches!(end, Err(ServiceError::Step(Refused::WrongPin { .. })));
-    assert_eq!(ends.iter().filter(wrong).count(), 5);
-}
-
-#[tokio::test]
-async fn the_fourth_sms_to_a_number_has_to_wait_and_nothing_is_sent() {
-    let rig = sqlite().await;
-    let phone = Phone::new();
-    let view = rig.start(&phone, &rig.token_for("maria82", None)).await.unwrap();
-    for _ in 0..3 {
-        rig.send(&phone, view.id).await.unwrap();
-    }
-    let pin = rig.pin().await;
-    let refused = rig.service.send_pin(&rig.by(&phone), view.id, &PinRequest::default()).await;
-    assert!(matches!(refused, Err(ServiceError::Sends(SendRefused::TooManyToNumber { .. }))), "{refused:?}");
-    assert_eq!(rig.outbox.newest_first().len(), 3);
-    assert!(rig.service.temporary_pin(&rig.by(&phone), view.id, &pin).await.is_ok(), "the last one holds");
-}
-
-#[tokio::test]
-async fn a_number_that_was_changed_gets_no_sms_and_the_answer_is_the_same() {
-    let rig = sqlite().await;
-    rig.put("erik77", "+4511111111").await;
-    rig.put("erik77", "+4522222222").await;
-    let (phone, honest) = (Phone::new(), Phone::new());
-    let view = rig.start(&phone, &rig.token_for("erik77", None)).await.unwrap();
-    let withheld = rig.service.send_pin(&rig.by(&phone), view.id, &PinRequest::default()).await.unwrap();
-    let other = rig.start(&honest, &rig.token_for("maria82", None)).await.unwrap();
-    let sent = rig.send(&honest, other.id).await.unwrap();
-    let (id, app, number_ends) = (sent.id, sent.app, sent.number_ends.clone());
-    assert_eq!(View { id, app, number_ends, ..withheld }, sent);
-    assert_eq!(rig.outbox.newest_first().len(), 1, "only the honest one");
-    let guess = rig.service.temporary_pin(&rig.by(&phone), view.id, &TemporaryPin::random(&mut rand::rng())).await;
-    assert!(matches!(guess, Err(ServiceError::Step(Refused::WrongPin { left: 4 }))));
-    rig.pass(Duration::from_hours(5 * 24));
-    let view = rig.start(&Phone::new(), &rig.token_for("erik77", None)).await.unwrap();
-    assert_eq!(view.due, Due::TemporaryPin);
-}
-
-#[tokio::test]
 async fn a_user_id_that_is_on_file_and_one_that_is_not_are_refused_alike() {
     let rig = sqlite().await;
     rig.put("erik77", "+4511111111").await;
@@ -473,61 +383,6 @@ async fn a_user_id_that_is_on_file_and_one_that_is_not_are_refused_alike() {
         let refused = rig.service.user_id(&rig.by(&new), view.id, &typed.parse().unwrap()).await;
         assert!(matches!(refused, Err(ServiceError::Step(Refused::WrongUserId { left })) if left == tries));
     }
-}
-
-#[tokio::test]
-async fn a_grant_of_an_unknown_app_another_key_device_or_user_is_refused() {
-    let rig = sqlite().await;
-    let (old, new, thief) = (Phone::new(), Phone::new(), Phone::new());
-    let app = rig.active(&old).await;
-    let unknown = rig.grant(AppId::from_random([7; 16]), &old, &new);
-    assert!(matches!(rig.start(&new, &unknown).await, Err(ServiceError::GrantorNotActive)));
-    let forged = rig.grant(app, &thief, &thief);
-    assert!(matches!(rig.start(&thief, &forged).await, Err(ServiceError::Grant(BadGrant::Token(_)))));
-    let grant = rig.grant(app, &old, &new);
-    assert!(matches!(rig.start(&thief, &grant).await, Err(ServiceError::Grant(BadGrant::OtherDevice))));
-    rig.start(&new, &grant).await.unwrap();
-    let used = rig.start(&Phone { key: new.key.clone() }, &grant).await.unwrap();
-    assert_eq!(used.due, Due::UserId, "the same device again");
-    rig.pass(Duration::from_mins(6));
-    let late = rig.grant(app, &old, &thief);
-    rig.pass(Duration::from_mins(6));
-    assert!(matches!(rig.start(&thief, &late).await, Err(ServiceError::Grant(BadGrant::Expired))));
-}
-
-#[tokio::test]
-async fn the_enrolling_phone_can_grant_without_an_app_of_its_own_and_only_once() {
-    let rig = sqlite().await;
-    let (helper, new, other) = (Phone::new(), Phone::new(), Phone::new());
-    let Start::Enrolment(token) = rig.token_for("maria82", Some(&helper)) else { panic!("no token") };
-    let grant = |by: &Phone, to: &Phone| {
-        let header = json!({"alg": "ES256", "typ": GRANT_TYPE, "jwk": jwk(&by.key)});
-        let claims = json!({"cnf": {"jkt": to.thumbprint()}, "th2": TH2, "iat": rig.seconds(),
-                            "exp": rig.seconds() + 300, "jti": "1", "enrolment": token.as_str()});
-        Start::Copy { grant: jws(&header, &claims, &by.key).into(), transcript: TRANSCRIPT }
-    };
-    let stolen = rig.start(&other, &grant(&other, &other)).await;
-    assert!(matches!(stolen, Err(ServiceError::Grant(BadGrant::OtherDevice))), "{stolen:?}");
-    let view = rig.start(&new, &grant(&helper, &new)).await.unwrap();
-    assert_eq!(view.due, Due::UserId);
-    assert!(matches!(rig.start(&other, &grant(&helper, &other)).await, Err(ServiceError::TokenUsed)));
-    let own = rig.start(&helper, &Start::Enrolment(token.clone())).await;
-    assert!(matches!(own, Err(ServiceError::TokenUsed)), "one identity proof, one app");
-    rig.service.user_id(&rig.by(&new), view.id, &"maria82".parse().unwrap()).await.unwrap();
-    assert_eq!(rig.finish(&new, view.id).await.unwrap().due, Due::Active);
-}
-
-#[tokio::test]
-async fn a_copy_that_has_to_wait_can_be_cancelled_from_the_old_app() {
-    let rig = Rig::with(Place::sqlite(), ServiceSettings { copy_wait: Duration::from_hours(1), ..settings() }).await;
-    let (old, new) = (Phone::new(), Phone::new());
-    let app = rig.active(&old).await;
-    let view = rig.start(&new, &rig.grant(app, &old, &new)).await.unwrap();
-    assert_eq!((view.due, view.starts_in), (Due::Waiting, Duration::from_hours(1)));
-    rig.service.cancel(&rig.by(&old), view.id).await.unwrap();
-    rig.service.cancel(&rig.by(&old), view.id).await.unwrap();
-    rig.pass(Duration::from_hours(1));
-    assert_eq!(rig.service.look(&rig.by(&new), view.id).await.unwrap().end, Some(End::Cancelled));
 }
 
 #[tokio::test]
@@ -571,78 +426,6 @@ async fn a_new_service_on_the_same_registry_goes_on_with_every_step() {
     assert_eq!(again.finish(&phone, view.id).await.unwrap().due, Due::Active);
 }
 
-/// Tries to open the app.
-async fn unlock(rig: &Rig, phone: &Phone, app: AppId, pin: &[u8]) -> Result<bool, ServiceError> {
-    let (login, ke1) = Login::start(pin, &mut rand::rng()).unwrap();
-    let ke2 = rig.service.begin_unlock(&rig.by(phone), app, &ke1).await?;
-    let ke3 = login.finish(app.as_bytes(), ke2.as_slice().try_into().unwrap(), &mut rand::rng());
-    let ke3 = ke3.map_or([0; 32], |(ke3, _)| ke3);
-    rig.service.finish_unlock(&rig.by(phone), app, &ke3).await
-}
-
-#[tokio::test]
-async fn an_app_opens_with_its_pin_and_wrong_ones_lock_it_for_a_while_and_then_for_good() {
-    let rig = sqlite().await;
-    let (phone, other) = (Phone::new(), Phone::new());
-    let app = rig.active(&phone).await;
-    let second = rig.active(&other).await;
-    for _ in 0..4 {
-        assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
-    }
-    assert!(!unlock(&rig, &phone, app, b"471108").await.unwrap(), "the right one gives the tries back");
-    for _ in 0..5 {
-        assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
-    }
-    let locked = unlock(&rig, &phone, app, b"471108").await;
-    assert!(matches!(locked, Err(ServiceError::Locked(Locked::Waiting { .. }))), "{locked:?}");
-    for _ in 0..5 {
-        rig.pass(Duration::from_hours(24));
-        assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
-    }
-    rig.pass(Duration::from_hours(24 * 365));
-    assert!(matches!(unlock(&rig, &phone, app, b"471108").await, Err(ServiceError::Locked(Locked::ForGood))));
-    assert!(rig.trail().await.contains(&"app_locked".to_owned()));
-    assert!(!unlock(&rig, &other, second, b"471108").await.unwrap(), "the user is not locked");
-    assert!(matches!(unlock(&rig, &other, app, b"471108").await, Err(ServiceError::UnknownApp)));
-}
-
-#[tokio::test]
-async fn a_try_that_is_never_finished_counts_and_a_login_serves_once() {
-    let rig = sqlite().await;
-    let phone = Phone::new();
-    let app = rig.active(&phone).await;
-    let (login, ke1) = Login::start(b"471108", &mut rand::rng()).unwrap();
-    let ke2 = rig.service.begin_unlock(&rig.by(&phone), app, &ke1).await.unwrap();
-    let (ke3, _) = login.finish(app.as_bytes(), ke2.as_slice().try_into().unwrap(), &mut rand::rng()).unwrap();
-    rig.service.finish_unlock(&rig.by(&phone), app, &ke3).await.unwrap();
-    let again = rig.service.finish_unlock(&rig.by(&phone), app, &ke3).await;
-    assert!(matches!(again, Err(ServiceError::PinNotProven)));
-    let callers: Vec<Caller> = (0..8).map(|_| rig.by(&phone)).collect();
-    let tries = callers.iter().map(|caller| rig.service.begin_unlock(caller, app, &ke1));
-    let ends = futures_util::future::join_all(tries).await;
-    assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 5, "each KE2 is a guess, proven or not");
-}
-
-async fn of_many_requests_at_once_only_as_many_sms_go_out_as_are_allowed(rig: Rig) {
-    let rules = settings().send_rules;
-    let rules = SendRules { per_address: Limit { most: 5, ..rules.per_address }, ..rules };
-    let rig = Rig::with(rig.place, ServiceSettings { send_rules: rules, ..settings() }).await;
-    let mut ready = Vec::new();
-    for number in 0..20 {
-        let (user, phone) = (format!("person{number}"), Phone::new());
-        rig.put(&user, &format!("+45201111{number:02}")).await;
-        let view = rig.start(&phone, &rig.token_for(&user, None)).await.unwrap();
-        ready.push((rig.by(&phone), view.id));
-    }
-    let request = PinRequest::default();
-    let sends = ready.iter().map(|(caller, id)| rig.service.send_pin(caller, *id, &request));
-    let ends = futures_util::future::join_all(sends).await;
-    let refused = |end: &&Result<View, ServiceError>| {
-        matches!(end, Err(ServiceError::Sends(SendRefused::TooManyFromAddress { .. })))
-    };
-    assert_eq!((ends.iter().filter(|end| end.is_ok()).count(), ends.iter().filter(refused).count()), (5, 15));
-}
-
 async fn kinds(rig: &Rig, app: AppId) -> Vec<String> {
     let mut tx = rig.service.registry().begin().await.unwrap();
     tx.events_of(app, rig.now()).await.unwrap().into_iter().map(|event| event.kind).collect()
@@ -684,104 +467,6 @@ async fn an_event_is_there_with_what_happened_and_only_then(rig: Rig) {
     rig.pass(Duration::from_hours(24));
     assert_eq!(kinds(&rig, copy).await, [""; 0], "a day is over");
     rig.service.sweep().await.unwrap();
-}
-
-async fn a_report_is_written_down_with_the_sms_and_the_last_word_stays(rig: Rig) {
-    use crate::activation::sms::delivery::{Report, Status};
-    let phone = Phone::new();
-    let view = rig.start(&phone, &rig.token_for("maria82", None)).await.unwrap();
-    rig.send(&phone, view.id).await.unwrap();
-    let maria = "maria82".parse().unwrap();
-    let status = async || rig.service.user_on_file(&maria).await.unwrap().sends[0].status.clone();
-    while status().await != "accepted" {
-        tokio::task::yield_now().await;
-    }
-    let message_id = rig.outbox.newest_first()[0].message.key.to_string();
-    for (word, expected) in
-        [(Status::UnderWay, "under_way"), (Status::Delivered, "delivered"), (Status::UnderWay, "delivered")]
-    {
-        let report = Report { message_id: message_id.clone(), status: word };
-        assert!(rig.service.report(0, &report).await.unwrap());
-        assert_eq!(status().await, expected);
-        assert!(!rig.service.report(1, &report).await.unwrap(), "the other gateway knows no such message");
-    }
-}
-
-/// Registers this PIN in place of the one that the app has.
-async fn replace(rig: &Rig, phone: &Phone, app: AppId, pin: &[u8]) -> Result<Vec<u8>, ServiceError> {
-    let (registration, request) = Registration::start(pin, &mut rand::rng()).unwrap();
-    let response = rig.service.new_pin_request(&rig.by(phone), app, &request).await?;
-    let (setup, response) = response.split_first_chunk::<8>().unwrap();
-    let upload = registration.finish(app.as_bytes(), response.try_into().unwrap(), &mut rand::rng()).unwrap();
-    let upload = [&setup[..], &upload].concat();
-    rig.service.replace_pin(&rig.by(phone), app, &upload).await.map(|()| upload)
-}
-
-#[tokio::test]
-async fn an_app_that_was_just_opened_may_have_another_pin() {
-    let rig = sqlite().await;
-    let (phone, other) = (Phone::new(), Phone::new());
-    let app = rig.active(&phone).await;
-    let second = rig.active(&other).await;
-    assert!(matches!(replace(&rig, &phone, app, b"830519").await, Err(ServiceError::NotUnlocked)));
-    unlock(&rig, &phone, app, b"471108").await.unwrap();
-    assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
-    let after_a_wrong_one = replace(&rig, &phone, app, b"830519").await;
-    assert!(matches!(after_a_wrong_one, Err(ServiceError::NotUnlocked)), "{after_a_wrong_one:?}");
-    unlock(&rig, &phone, app, b"471108").await.unwrap();
-    assert!(matches!(replace(&rig, &other, app, b"830519").await, Err(ServiceError::UnknownApp)));
-    let upload = replace(&rig, &phone, app, b"830519").await.unwrap();
-    rig.service.replace_pin(&rig.by(&phone), app, &upload).await.unwrap();
-    assert_eq!(rig.trail().await.iter().filter(|what| *what == "personal_pin_replaced").count(), 1);
-    assert!(kinds(&rig, second).await.contains(&"pin_replaced".to_owned()));
-    assert!(matches!(unlock(&rig, &phone, app, b"471108").await, Err(ServiceError::PinNotProven)), "the old one");
-    unlock(&rig, &phone, app, b"830519").await.unwrap();
-    rig.pass(Duration::from_mins(5));
-    assert!(matches!(replace(&rig, &phone, app, b"471108").await, Err(ServiceError::NotUnlocked)));
-    rig.service.replace_pin(&rig.by(&phone), app, &upload).await.unwrap();
-}
-
-/// Asks for an SMS in place of a forgotten PIN, and reads it.
-async fn reset_pin(rig: &Rig, phone: &Phone, app: AppId) -> TemporaryPin {
-    let already = rig.outbox.newest_first().len();
-    rig.service.send_reset_pin(&rig.by(phone), app, &PinRequest::default()).await.unwrap();
-    while rig.outbox.newest_first().len() == already {
-        tokio::task::yield_now().await;
-    }
-    rig.pin().await
-}
-
-#[tokio::test]
-async fn a_forgotten_pin_is_replaced_after_an_sms_but_not_in_an_app_that_is_locked_for_good() {
-    let rig = sqlite().await;
-    let phone = Phone::new();
-    let app = rig.active(&phone).await;
-    rig.pass(Duration::from_mins(20));
-    let wrong = TemporaryPin::random(&mut rand::rng());
-    let early = rig.service.prove_reset_pin(&rig.by(&phone), app, &wrong).await;
-    assert!(matches!(early, Err(ServiceError::Step(Refused::NoPin))));
-    let pin = reset_pin(&rig, &phone, app).await;
-    let refused = rig.service.prove_reset_pin(&rig.by(&phone), app, &wrong).await;
-    assert!(matches!(refused, Err(ServiceError::Step(Refused::WrongPin { left: 4 }))), "{refused:?}");
-    rig.service.prove_reset_pin(&rig.by(&phone), app, &pin).await.unwrap();
-    rig.service.prove_reset_pin(&rig.by(&phone), app, &pin).await.unwrap();
-    replace(&rig, &phone, app, b"830519").await.unwrap();
-    let served = rig.service.prove_reset_pin(&rig.by(&phone), app, &pin).await;
-    assert!(matches!(served, Err(ServiceError::Step(Refused::NoPin))), "it serves once: {served:?}");
-    unlock(&rig, &phone, app, b"830519").await.unwrap();
-    for _ in 1..6 {
-        rig.pass(Duration::from_mins(20));
-        reset_pin(&rig, &phone, app).await;
-    }
-    rig.pass(Duration::from_mins(20));
-    let too_many = rig.service.send_reset_pin(&rig.by(&phone), app, &PinRequest::default()).await;
-    assert!(matches!(too_many, Err(ServiceError::Sends(SendRefused::TooManyToNumber { .. }))), "{too_many:?}");
-    for _ in 0..10 {
-        rig.pass(Duration::from_hours(25));
-        assert!(matches!(unlock(&rig, &phone, app, b"000000").await, Err(ServiceError::PinNotProven)));
-    }
-    let locked = rig.service.send_reset_pin(&rig.by(&phone), app, &PinRequest::default()).await;
-    assert!(matches!(locked, Err(ServiceError::Locked(Locked::ForGood))), "{locked:?}");
 }
 
 #[tokio::test]

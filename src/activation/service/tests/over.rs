@@ -1,5 +1,6 @@
 //! What is over without anybody doing anything, what a process leaves behind that died, and what there is no room for.
 
+use super::personal_pin::unlock;
 use super::*;
 use crate::activation::http::problem::{Kind, Problem};
 use crate::activation::registry::tests::set_full;
