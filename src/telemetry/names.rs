@@ -238,6 +238,9 @@ pub struct Metric {
 /// How long people take, in seconds, up to the hard lifetime.
 const PEOPLE_SECONDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0];
 
+/// How long an app and its network take to answer, in seconds.
+const APP_SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
 /// How late a timer may be, in seconds; a quarter of a second is promised.
 const TIMER_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
@@ -290,7 +293,7 @@ metrics_table! {
         "Time from opening a session to its join.";
     SESSION_DURATION = "handoff_session_duration_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
         "Time from opening a session to its end.";
-    SESSION_REPLY = "handoff_session_reply_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
+    SESSION_REPLY = "handoff_session_reply_seconds", Kind::Histogram(APP_SECONDS), Some(Unit::Seconds), [],
         "Time from the join to the first data frame of the old app, after which the new app can show the check code.";
     SESSION_TRANSFER = "handoff_session_transfer_seconds", Kind::Histogram(PEOPLE_SECONDS), Some(Unit::Seconds), [],
         "Time from the join to the completion, of sessions whose old app stayed with this node.";
