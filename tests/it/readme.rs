@@ -62,7 +62,7 @@ fn the_steps_of_the_test_command_are_all_named() {
 
 #[test]
 fn every_flag_in_the_text_exists() {
-    let help: String = ["serve", "old", "new"].map(|command| stdout(&[command, "--help"])).concat();
+    let help: String = ["serve", "old", "new", "enrolment-token"].map(|command| stdout(&[command, "--help"])).concat();
     let quoted = README.split('`').filter(|text| text.starts_with("--") || text.starts_with("handoff "));
     for flag in quoted.flat_map(str::split_whitespace).filter(|word| word.starts_with("--")) {
         assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "there is no {flag}");
