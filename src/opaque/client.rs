@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     AppName, CONTEXT, KE1, KE2, KE3, OpaqueError, REGISTRATION_REQUEST, REGISTRATION_RESPONSE, REGISTRATION_UPLOAD,
-    Randomness, SessionKey, Suite, array, hidden, identifiers,
+    Randomness, SessionKey, Suite, array, hidden, identifiers, only_encoding,
 };
 
 /// A PIN on its way to be registered.
@@ -39,9 +39,10 @@ impl Registration {
         response: &[u8; REGISTRATION_RESPONSE],
         rng: &mut impl CryptoRng,
     ) -> Result<[u8; REGISTRATION_UPLOAD], OpaqueError> {
-        let response = RegistrationResponse::deserialize(response).map_err(|_| OpaqueError::Malformed)?;
+        let message = RegistrationResponse::deserialize(response).map_err(|_| OpaqueError::Malformed)?;
+        only_encoding(&message.serialize(), response)?;
         let parameters = ClientRegistrationFinishParameters::new(identifiers(app), None);
-        let finished = self.state.finish(&mut Randomness(rng), &self.pin, response, parameters);
+        let finished = self.state.finish(&mut Randomness(rng), &self.pin, message, parameters);
         array(&finished.map_err(|_| OpaqueError::Malformed)?.message.serialize())
     }
 }
@@ -74,9 +75,10 @@ impl Login {
         ke2: &[u8; KE2],
         rng: &mut impl CryptoRng,
     ) -> Result<([u8; KE3], SessionKey), OpaqueError> {
-        let ke2 = CredentialResponse::deserialize(ke2).map_err(|_| OpaqueError::Malformed)?;
+        let message = CredentialResponse::deserialize(ke2).map_err(|_| OpaqueError::Malformed)?;
+        only_encoding(&message.serialize(), ke2)?;
         let parameters = ClientLoginFinishParameters::new(Some(CONTEXT), identifiers(app), None);
-        let finished = self.state.finish(&mut Randomness(rng), &self.pin, ke2, parameters);
+        let finished = self.state.finish(&mut Randomness(rng), &self.pin, message, parameters);
         // Every way in which an envelope does not open means the same to a person.
         let finished = finished.map_err(|_| OpaqueError::Wrong)?;
         let key = Zeroizing::new(array(&finished.session_key)?);

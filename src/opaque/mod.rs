@@ -107,6 +107,11 @@ fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], OpaqueError> {
     bytes.try_into().map_err(|_| OpaqueError::Malformed)
 }
 
+/// RFC 9807 has one encoding of a message. The library also takes points in SEC1's compact form.
+fn only_encoding(encoding: &[u8], received: &[u8]) -> Result<(), OpaqueError> {
+    if encoding == received { Ok(()) } else { Err(OpaqueError::Malformed) }
+}
+
 /// `Debug` for states that hold secrets: their name.
 macro_rules! hidden {
     ($($state:ident),*) => {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     AppName, CONTEXT, KE1, KE2, KE3, OpaqueError, REGISTRATION_REQUEST, REGISTRATION_RESPONSE, REGISTRATION_UPLOAD,
-    Randomness, SessionKey, Suite, array, hidden, identifiers,
+    Randomness, SessionKey, Suite, array, hidden, identifiers, only_encoding,
 };
 
 /// Bytes of a setup: OPRF seed, private key, and the public key that stands in records of apps that do not exist.
@@ -60,8 +60,9 @@ impl Setup {
         app: &AppName,
         request: &[u8; REGISTRATION_REQUEST],
     ) -> Result<[u8; REGISTRATION_RESPONSE], OpaqueError> {
-        let request = RegistrationRequest::deserialize(request).map_err(|_| OpaqueError::Malformed)?;
-        let started = ServerRegistration::<Suite>::start(&self.0, request, app).map_err(|_| OpaqueError::Malformed)?;
+        let message = RegistrationRequest::deserialize(request).map_err(|_| OpaqueError::Malformed)?;
+        only_encoding(&message.serialize(), request)?;
+        let started = ServerRegistration::<Suite>::start(&self.0, message, app).map_err(|_| OpaqueError::Malformed)?;
         array(&started.message.serialize())
     }
 
@@ -77,13 +78,14 @@ impl Setup {
         ke1: &[u8; KE1],
         rng: &mut impl CryptoRng,
     ) -> Result<([u8; KE2], Zeroizing<[u8; LOGIN]>), OpaqueError> {
-        let ke1 = CredentialRequest::deserialize(ke1).map_err(|_| OpaqueError::Malformed)?;
+        let message = CredentialRequest::deserialize(ke1).map_err(|_| OpaqueError::Malformed)?;
+        only_encoding(&message.serialize(), ke1)?;
         let decoy = self.decoy();
         // A record is parsed in any case: that takes time.
         let parsed = ServerRegistration::<Suite>::deserialize(record.map_or(decoy.as_slice(), |record| record));
         let parsed = parsed.map_err(|_| OpaqueError::Malformed)?;
         let record = record.is_some().then_some(parsed);
-        let begun = ServerLogin::start(&mut Randomness(rng), &self.0, record, ke1, app, parameters(app));
+        let begun = ServerLogin::start(&mut Randomness(rng), &self.0, record, message, app, parameters(app));
         let begun = begun.map_err(|_| OpaqueError::Malformed)?;
         let state = Zeroizing::new(array(&begun.state.serialize())?);
         Ok((array(&begun.message.serialize())?, state))
@@ -102,7 +104,8 @@ impl Setup {
 /// # Errors
 /// [`OpaqueError::Malformed`] if it is none.
 pub fn check_upload(upload: &[u8; REGISTRATION_UPLOAD]) -> Result<(), OpaqueError> {
-    RegistrationUpload::<Suite>::deserialize(upload).map(drop).map_err(|_| OpaqueError::Malformed)
+    let message = RegistrationUpload::<Suite>::deserialize(upload).map_err(|_| OpaqueError::Malformed)?;
+    only_encoding(&message.serialize(), upload)
 }
 
 /// Takes KE3.

@@ -311,6 +311,27 @@ fn a_setup_comes_back_from_its_bytes_and_is_not_printed() {
     assert_eq!(format!("{setup:?}"), "Setup { .. }");
 }
 
+#[test]
+fn a_point_has_one_encoding() {
+    const COMPACT: u8 = 5;
+    let setup = Setup::random(&mut rng());
+    let (_, request) = Registration::start(PIN, &mut rng()).unwrap();
+    let (_, ke1) = Login::start(PIN, &mut rng()).unwrap();
+    let upload = registered(&setup, PIN);
+    let compact = |bytes: &[u8], at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] = COMPACT;
+        bytes
+    };
+    let malformed = Some(OpaqueError::Malformed);
+    assert_eq!(setup.respond(&APP, &array(&compact(&request, 0)).unwrap()).err(), malformed);
+    for point in [0, 65] {
+        let ke1 = array(&compact(&ke1, point)).unwrap();
+        assert_eq!(setup.begin_login(&APP, Some(&upload), &ke1, &mut rng()).err(), malformed);
+    }
+    assert_eq!(check_upload(&array(&compact(&upload, 0)).unwrap()).err(), malformed);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
