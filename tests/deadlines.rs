@@ -39,6 +39,8 @@ const JAMMED: usize = 100;
 /// And so many stop reading without being sent anything.
 const DEAF: usize = 400;
 const ALLOWED_LATENESS: Duration = Duration::from_millis(250);
+/// Bytes.
+const LEFT_OF_A_SESSION: usize = 384;
 /// Sessions before the idle memory is measured.
 const JAMMED_FIRST: usize = 8;
 const OPEN_FIRST: usize = 100;
@@ -354,6 +356,6 @@ async fn every_session_ends_at_its_deadline_and_leaves_nothing_behind() {
     let allowed = idle.resident + idle.resident / 10;
     assert!(after.resident <= allowed, "{after}; before it were {idle}");
     // Whatever the size of the program's own pages: the allocator's books are all that the burst leaves.
-    let left = after.anonymous.saturating_sub(idle.anonymous);
-    assert!(left <= peak.anonymous / 64, "{left} KiB are left");
+    let left = after.anonymous.saturating_sub(idle.anonymous) * 1024;
+    assert!(left <= SESSIONS * LEFT_OF_A_SESSION, "{left} bytes are left");
 }

@@ -69,6 +69,8 @@ async fn freeze_at(redis: &RedisProcess, step: Step, time: Duration) -> Vec<Told
         // Time passes; nothing else tells that it does.
         tokio::time::sleep(time).await;
         group.thaw(VICTIM);
+        // At first it may take the time of its sleep for that of a request, and answers 408.
+        group.until_ready().await;
     };
     let (told, ()) = tokio::join!(join_all(handoffs), thaw);
     let told = all_complete(told);
