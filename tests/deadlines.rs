@@ -39,7 +39,7 @@ const JAMMED: usize = 100;
 /// And so many stop reading without being sent anything.
 const DEAF: usize = 400;
 const ALLOWED_LATENESS: Duration = Duration::from_millis(250);
-/// Bytes.
+/// Bytes that a session may leave for good.
 const LEFT_OF_A_SESSION: usize = 384;
 /// Sessions before the idle memory is measured.
 const JAMMED_FIRST: usize = 8;
