@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use handoff_relay::client::{ConnectFailure, Dial as _, RelayUrl, Socket, Transport};
 use handoff_relay::protocol::Role;
 use handoff_relay::protocol::close::CloseReason;
-use handoff_relay::protocol::ids::{JoinProof, ResumeHash, ResumeToken, SessionId};
+use handoff_relay::protocol::ids::{JoinProof, ResumeHash, ResumeToken};
 use handoff_relay::protocol::message::{ClientMessage, ServerMessage};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::labels;
 use super::recorder::now;
-use super::session::Around;
+use super::session::{self, Around};
 use crate::scenario::Attacks;
 
 /// What is not answered by then is not answered.
@@ -145,10 +145,6 @@ impl Attacker<'_> {
         })
     }
 
-    fn session(&mut self) -> SessionId {
-        SessionId::from_random(self.rng.random())
-    }
-
     fn resume_hash(&mut self) -> ResumeHash {
         ResumeHash::of(&ResumeToken::new(self.rng.random()))
     }
@@ -159,7 +155,7 @@ impl Attacker<'_> {
 
     /// Says one thing, or nothing, and expects one reason.
     async fn say(&mut self, role: Role, text: Option<String>, wanted: CloseReason) -> Result<Answer, ConnectFailure> {
-        let session = self.session();
+        let session = session::fresh();
         let mut socket = self.around.connector.connect(self.url, session, role).await?;
         if let Some(text) = text {
             // If the connection is gone already, the reason says why.
@@ -171,7 +167,7 @@ impl Attacker<'_> {
     /// Opens a session and joins it twice.
     async fn join_twice(&mut self) -> Result<Answer, ConnectFailure> {
         let template = &self.around.template;
-        let session = self.session();
+        let session = session::fresh();
         let open = ClientMessage::Open {
             public_key: template.public_key.clone(),
             join_hashes: template.join_hashes.clone(),
@@ -203,8 +199,8 @@ impl Attacker<'_> {
     }
 
     /// The request of a handshake, without what makes it one.
-    fn request(&mut self) -> String {
-        let session = self.session();
+    fn request(&self) -> String {
+        let session = session::fresh();
         let endpoint = self.url.endpoint(session, Role::New);
         let path = endpoint.splitn(4, '/').nth(3).unwrap_or_default();
         format!("GET /{path} HTTP/1.1\r\nHost: relay\r\n\r\n")

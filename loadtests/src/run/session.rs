@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use handoff_relay::client::{Connector, LinkEvent, RelayList, RelayUrl};
+use handoff_relay::protocol::ids::SessionId;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -90,6 +91,11 @@ impl Around {
             LinkEvent::Waiting { .. } | LinkEvent::PeerOffline | LinkEvent::PeerOnline => {}
         }
     }
+}
+
+/// A session that there never was. Not by the seed: a relay remembers the sessions of the run before.
+pub(in crate::run) fn fresh() -> SessionId {
+    SessionId::from_random(rand::random())
 }
 
 /// The end of a session that is given up at the end of a run.

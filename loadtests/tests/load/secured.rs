@@ -59,7 +59,7 @@ fn a_relay_whose_certificate_nobody_trusts_serves_nobody() {
     let scenario = folder.scenario("\"handoffs.completed == 100%\"", &format!("{}{phones}", burst(5)));
     let ended = run(&["run", &scenario, "--url", &relay.secure_url()]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.text.contains("unreachable_certificate"), "{ended:?}");
+    assert!(ended.text.contains("unreachable_tls"), "{ended:?}");
 }
 
 #[test]

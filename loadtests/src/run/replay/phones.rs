@@ -7,7 +7,7 @@ use handoff_relay::protocol::close::CloseReason;
 use handoff_relay::protocol::ids::{ResumeHash, SessionId};
 use handoff_relay::protocol::message::ClientMessage;
 use rand::rngs::StdRng;
-use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
@@ -15,7 +15,7 @@ use super::Template;
 use super::party::Party;
 use crate::num::index;
 use crate::run::recorder::now;
-use crate::run::session::Around;
+use crate::run::session::{self, Around};
 use crate::stats::Phase;
 
 /// What the two phones and the person tell each other outside the relay.
@@ -31,9 +31,7 @@ pub(in crate::run) async fn run(
     due: Instant,
     mut rng: StdRng,
 ) -> Result<Duration, String> {
-    let mut id = [0; 16];
-    rng.fill_bytes(&mut id);
-    let session = SessionId::from_random(id);
+    let session = session::fresh();
     let (opened, when_opened) = oneshot::channel();
     let (typed, when_typed) = oneshot::channel();
     let (old_rng, new_rng) = (StdRng::seed_from_u64(rng.random()), StdRng::seed_from_u64(rng.random()));
