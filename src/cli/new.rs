@@ -4,6 +4,7 @@ use std::io::{BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use clap::ArgGroup;
 use tokio::signal::ctrl_c;
 use zeroize::Zeroizing;
 
@@ -28,6 +29,7 @@ const MAX_QR_TEXT_BYTES: u64 = 4096;
 /// it asks for the user ID, the temporary PIN of the SMS, a personal PIN twice, fingerprint or face, notifications.
 /// Killed after the handoff, the same command goes on where it was.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("where").required(true)))]
 #[command(after_help = "Examples:
   handoff new --qr-image qr.png --state phone.json    copies an app, and activates the copy
   handoff new --qr-image qr.png --out id.json    a photo, a screenshot, what --qr-out writes
@@ -43,11 +45,11 @@ pub(super) struct New {
     qr_image: Option<PathBuf>,
 
     /// Write the credential here, readable by its owner only
-    #[arg(long, value_name = "FILE", required_unless_present = "state")]
+    #[arg(long, value_name = "FILE", group = "where")]
     out: Option<PathBuf>,
 
     /// Activate this app with the copy grant that comes, and keep its state here, readable by its owner only
-    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    #[arg(long, value_name = "FILE", group = "where")]
     state: Option<PathBuf>,
 
     /// The activation's server [default: the relay's address]
@@ -120,7 +122,7 @@ impl New {
             files::check_writable(path, true)?;
             return Ok(Place::State(StateFile::new(path, self.relays.ca_file()), url));
         }
-        let path = self.out.as_deref().ok_or_else(|| anyhow!("say --out FILE or --state FILE"))?;
+        let path = self.out.as_deref().ok_or_else(|| anyhow!("say where to write it"))?;
         files::check_writable(path, self.force)?;
         Ok(Place::Out(path))
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use tokio::io::{BufReader, Lines, Stdin};
 use tokio::signal::ctrl_c;
 use zeroize::Zeroizing;
@@ -31,6 +31,7 @@ use crate::protocol::qr::Suite;
 /// With --for-relative, this phone helps somebody whose identity was proved on it: it shows the thumbprint of a key made for
 /// this, asks for the enrolment token that names it, and hands over a grant with it. It keeps nothing afterwards.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("what").required(true)))]
 #[command(after_help = "Examples:
   handoff old --state phone.json --qr-out qr.png     copies an active app to another phone
   handoff old --for-relative                         makes a relative's app on another phone, keeps nothing
@@ -39,15 +40,15 @@ use crate::protocol::qr::Suite;
   handoff old --credential id.json --static-qr       one code for the whole three minutes")]
 pub(super) struct Old {
     /// The file to hand over, at most 256 KiB
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["state", "for_relative"])]
+    #[arg(long, value_name = "FILE", group = "what")]
     credential: Option<PathBuf>,
 
     /// The state of an active app, as handoff activate writes it: hand over a copy grant
-    #[arg(long, value_name = "FILE", conflicts_with = "credential")]
+    #[arg(long, value_name = "FILE", group = "what")]
     state: Option<PathBuf>,
 
     /// Hand over a copy grant for a relative's app, with an enrolment token that is asked for
-    #[arg(long, conflicts_with_all = ["credential", "state"])]
+    #[arg(long, group = "what")]
     for_relative: bool,
 
     /// Write the current QR code here, as .png or .svg, and take it away when it is no longer valid
@@ -95,11 +96,13 @@ impl Old {
                 None => None,
             };
             let mut questions = Questions::new(output);
-            let payload = match (&copying, &self.credential) {
-                (Some(copying), _) => copying.payload(),
-                (None, Some(path)) => files::read_credential(path)?.into(),
-                (None, None) if self.for_relative => relative::enrolled(&mut questions, output).await?.grant_copy(),
-                (None, None) => return Err(anyhow!("say --credential FILE, --state FILE or --for-relative").into()),
+            let payload = if self.for_relative {
+                relative::enrolled(&mut questions, output).await?.grant_copy()
+            } else if let Some(copying) = &copying {
+                copying.payload()
+            } else {
+                let path = self.credential.as_deref().ok_or_else(|| anyhow!("say what to hand over"))?;
+                files::read_credential(path)?.into()
             };
             let app = OldApp::new(self.relays.list()?, self.relays.connector()?);
             let screen = QrScreen::new(output.is_json(), self.qr_out.clone()).map_err(anyhow::Error::from)?;
