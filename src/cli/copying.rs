@@ -77,7 +77,7 @@ impl Copying {
             let listed = match self.app.apps().await {
                 Ok(listed) => listed,
                 // It was tried for some seconds; the grant is delivered, and the new app may have to wait as well.
-                Err(problem) if problem.is_away() => continue,
+                Err(problem) if problem.is_passing() => continue,
                 Err(problem) => return Err(problem),
             };
             if event == Some(AppEventKind::CopyWaiting)

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use super::exit::{Exit, Failure};
 use super::files::{self, FileError};
 use crate::client::TlsSetupError;
-use crate::client::activation::{ActivationError, ActiveApp, NoServer, SavedApp, Server, ServerUrl};
+use crate::client::activation::{ActivationError, ActiveApp, NoServer, Refusal, SavedApp, Server, ServerUrl};
 
 /// A state has some hundred bytes, and a token at first.
 const MOST_BYTES: u64 = 64 * 1024;
@@ -81,8 +81,9 @@ impl StateFile {
 /// What went wrong with a server, and where.
 pub(super) fn failure(server: &ServerUrl, problem: &ActivationError) -> Failure {
     let is_silent = matches!(problem, ActivationError::NoAnswer(_));
-    let exit = if is_silent { Exit::Unreachable } else { Exit::Ended };
-    let advice = if problem.is_away() { ". Run the same command again when it is there" } else { "" };
+    let is_away = is_silent || problem.refusal().is_some_and(Refusal::is_of_a_gateway);
+    let exit = if is_away { Exit::Unreachable } else { Exit::Ended };
+    let advice = if problem.is_passing() { ". Run the same command again when it is there" } else { "" };
     let text = if is_silent { format!("{server}: {problem}{advice}") } else { problem.to_string() };
     Failure { exit, problem: anyhow!(text) }
 }

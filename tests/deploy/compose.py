@@ -124,11 +124,12 @@ class Relay:
         return json.loads(asked.stdout)
 
 
-def hand_over(url, folder, number):
-    """One handoff at human pace; an empty text, or what went wrong."""
+def hand_over(url, folder, number, phones):
+    """One handoff at human pace; an empty text, or what went wrong. Its processes are among `phones` while they run."""
     credential, received = folder / "credential", folder / f"received-{number}"
     common = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     old = subprocess.Popen([HANDOFF, "old", "--json", "--relay", url, "--credential", credential], stdin=subprocess.PIPE, **common)
+    phones.add(old)
     new = None
     try:
         shown = next((event for event in map(json.loads, old.stdout) if event["event"] == "qr_shown"), None)
@@ -136,6 +137,7 @@ def hand_over(url, folder, number):
             return f"old: {old.stderr.read()}"
         command = [HANDOFF, "new", "--json", "--relay", url, "--qr", shown["text"], "--out", received]
         new = subprocess.Popen(command, **common)
+        phones.add(new)
         code = next((event for event in map(json.loads, new.stdout) if event["event"] == "show_code"), None)
         if code is None:
             return f"new: {new.stderr.read()}"
@@ -151,6 +153,7 @@ def hand_over(url, folder, number):
         for process in (old, new):
             if process is not None and process.poll() is None:
                 process.kill()
+            phones.discard(process)
         received.unlink(missing_ok=True)
 
 
@@ -220,7 +223,8 @@ def main(folder):
     url = f"ws://127.0.0.1:{nginx_port}"
     databases = (redis_port, postgres_port, folder / "keys", url.replace("ws:", "http:"))
     relays = [Relay(name, *ports[2 * n : 2 * n + 2], *databases) for n, name in enumerate(RELAYS)]
-    processes = []
+    processes, threads, phones = [], [], set()
+    over, outcomes = threading.Event(), []
     try:
         command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", *COMPOSE["services"]["redis"]["command"][1:]]
         processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder))
@@ -238,13 +242,11 @@ def main(folder):
         check_ways(nginx_port, relays[0])
         state = activate(url.replace("ws:", "http:"), relays, folder)
 
-        over, outcomes = threading.Event(), []
-
         def people(pair):
             while not over.is_set():
-                outcomes.append(hand_over(url, folder, pair))
+                outcomes.append(hand_over(url, folder, pair, phones))
 
-        threads = [threading.Thread(target=people, args=(pair,)) for pair in range(PAIRS)]
+        threads += [threading.Thread(target=people, args=(pair,)) for pair in range(PAIRS)]
         for thread in threads:
             thread.start()
         spread = [0] * len(relays)
@@ -265,7 +267,16 @@ def main(folder):
         print(f"compose: {len(outcomes)} handoffs through nginx during a rolling restart, {len(failed)} failed; an app is active")
         expect(not failed and len(outcomes) >= 2 * PAIRS, "\n".join(failed) or "too few handoffs")
         expect(all(spread), f"not every relay was used: {spread}")
+    except SystemExit:
+        log = folder / "nginx.log"
+        print(log.read_text()[-2000:] if log.exists() else "nginx was not started", file=sys.stderr)
+        raise
     finally:
+        over.set()
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            for phone in list(phones):
+                phone.kill()
+            alive[0].join(0.1)
         for process in reversed(processes):
             process = process.process if isinstance(process, Relay) else process
             # Not killed: nginx has to end its workers.

@@ -7,7 +7,7 @@ use reqwest::Response;
 use serde::Deserialize;
 
 use super::active::since_epoch;
-use super::problem::{ActivationError, NoAnswer, Refusal, RefusalKind};
+use super::problem::{ActivationError, NoAnswer, RefusalKind};
 use super::server::{Request, Server, no_answer};
 use crate::client::backoff;
 use crate::crypto::DeviceKey;
@@ -158,8 +158,7 @@ impl Events {
     /// Waits for what passes.
     async fn endure(&mut self, error: ActivationError) -> Result<(), ActivationError> {
         let refusal = error.refusal();
-        let passes = |refusal: &Refusal| refusal.is_passing() || refusal.kind == RefusalKind::TooManyStreams;
-        if !error.is_away() && !refusal.is_some_and(passes) {
+        if !error.is_passing() && error.refused() != Some(RefusalKind::TooManyStreams) {
             return Err(error);
         }
         let asked_for = refusal.and_then(|refusal| refusal.retry_after).unwrap_or_default();

@@ -172,10 +172,14 @@ impl Refusal {
         }
     }
 
-    /// Whether nothing has happened, and the same request may succeed soon.
-    pub(super) fn is_passing(&self) -> bool {
-        matches!(self.kind, RefusalKind::RegistryUnavailable | RefusalKind::InternalError)
-            || (self.kind == RefusalKind::Unknown && matches!(self.status, 502..=504))
+    /// Whether it is not the server's: a gateway answers in its place, and whether the server has heard is not known.
+    #[must_use]
+    pub fn is_of_a_gateway(&self) -> bool {
+        self.kind == RefusalKind::Unknown && matches!(self.status, 502..=504)
+    }
+
+    fn is_passing(&self) -> bool {
+        matches!(self.kind, RefusalKind::RegistryUnavailable | RefusalKind::InternalError) || self.is_of_a_gateway()
     }
 }
 
@@ -187,7 +191,9 @@ fn printable(text: &str) -> String {
 /// For people: what it is, what to do, what is left.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.title.is_empty() {
+        if self.is_of_a_gateway() {
+            write!(f, "The server is away: a gateway answers in its place, with status {}.", self.status)?;
+        } else if self.title.is_empty() {
             write!(f, "The server refuses with status {}.", self.status)?;
         } else {
             write!(f, "{}. {}", self.title, self.detail)?;
@@ -201,6 +207,8 @@ impl fmt::Display for Refusal {
         if let Some(delay) = self.retry_after {
             let seconds = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0));
             write!(f, " Try again in {seconds} s.")?;
+        } else if self.is_of_a_gateway() {
+            f.write_str(" Try again.")?;
         }
         Ok(())
     }
@@ -250,10 +258,11 @@ impl ActivationError {
         if let Self::Refused(refusal) = self { Some(refusal) } else { None }
     }
 
-    /// Whether the server could not be reached or did not answer, and may do so later.
+    /// Whether the same request may succeed later: the server, or what it needs, is away for now.
     #[must_use]
-    pub fn is_away(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         matches!(self, Self::NoAnswer(NoAnswer::Connect | NoAnswer::Timeout | NoAnswer::Broken))
+            || self.refusal().is_some_and(Refusal::is_passing)
     }
 
     /// The kind of the refusal, if it is one.

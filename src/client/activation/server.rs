@@ -184,8 +184,7 @@ impl Server {
 /// The pause before the request is sent again; `None` if it is not.
 fn pause(error: &ActivationError, repeat: Repeat, failures: u32) -> Option<Duration> {
     let may_be_heard = *error != ActivationError::NoAnswer(NoAnswer::Connect);
-    let passes = error.is_away() || error.refusal().is_some_and(Refusal::is_passing);
-    if !passes || (may_be_heard && repeat == Repeat::IfUnheard) {
+    if !error.is_passing() || (may_be_heard && repeat == Repeat::IfUnheard) {
         return None;
     }
     let asked_for = error.refusal().and_then(|refusal| refusal.retry_after).unwrap_or_default();

@@ -161,8 +161,13 @@ fn a_refusal_says_what_it_is_and_what_is_left() {
         "Wrong temporary PIN. Not[31m it. Tries left: 3. It is over because the temporary PIN was wrong too often. \
          Try again in 2 s."
     );
+    let proxy = Refusal::read(502, None, b"<html>");
+    assert_eq!(proxy.to_string(), "The server is away: a gateway answers in its place, with status 502. Try again.");
     let proxy = Refusal::read(502, Some(std::time::Duration::from_secs(3)), b"<html>");
-    assert_eq!(proxy.to_string(), "The server refuses with status 502. Try again in 3 s.");
+    assert_eq!(
+        proxy.to_string(),
+        "The server is away: a gateway answers in its place, with status 502. Try again in 3 s."
+    );
 }
 
 mod over_the_network {

@@ -111,3 +111,15 @@ fn a_relay_that_nginx_cannot_reach_is_a_reason_to_wait() {
     old.end().expect_reason(1, "session_lost");
     new.end().expect_reason(1, "session_lost");
 }
+
+#[test]
+fn a_service_that_nginx_cannot_reach_is_away() {
+    let relay = Relay::start(&[]);
+    let nginx = Nginx::start(&relay, "$proxy_add_x_forwarded_for");
+    stop(relay, rustix::process::Signal::KILL);
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("phone.json").display().to_string();
+    let server = nginx.url.replace("ws:", "http:");
+    let command = ["activate", "--server", &server, "--enrolment-token", "a", "--state", &state];
+    Process::start(&command).end().expect_refusal(69, "a gateway answers in its place, with status 502");
+}
