@@ -76,9 +76,11 @@ impl Copying {
         loop {
             let listed = match self.app.apps().await {
                 Ok(listed) => listed,
-                // It was tried for some seconds; the grant is delivered, and the new app may have to wait as well.
-                Err(problem) if problem.is_passing() => continue,
-                Err(problem) => return Err(problem),
+                // The grant is delivered, and the new app may have to wait as well.
+                Err(problem) => {
+                    events.endure(problem).await?;
+                    continue;
+                }
             };
             if event == Some(AppEventKind::CopyWaiting)
                 && let Some(copy) = listed.pending.first()
@@ -95,5 +97,36 @@ impl Copying {
             }
             event = Some(events.next().await?.kind);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activation::test_server::{Does, Server};
+
+    /// Time in which an app that does not wait would have asked hundreds of times.
+    const A_MOMENT: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn a_server_that_asks_for_a_minute_is_not_asked_again_at_once() {
+        let busy = Does::Answers(503, "retry-after: 60\r\n", String::new());
+        let server = Server::that(vec![Does::answers(200, ""), busy]).await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phone.json");
+        let state = json!({"handoff_app": 1, "server": server.url(""), "name": "Phone", "model": "Pixel 9",
+            "device_key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc", "stage": {"active": {"app": Uuid::nil()}}});
+        std::fs::write(&path, state.to_string()).unwrap();
+        let state = StateFile::new(&path, None);
+        let (saved, app) = state.active().unwrap();
+        let copying = Copying { state, saved, app, known: HashSet::new() };
+        let mut events = copying.app.events();
+        let output = Output::new(true);
+        tokio::select! {
+            heard = copying.hear(&mut events, output) => panic!("it gave up: {heard:?}"),
+            () = server.until_asked(3) => panic!("it does not wait"),
+            () = tokio::time::sleep(A_MOMENT) => {}
+        }
+        assert_eq!(server.asked().len(), 2);
     }
 }

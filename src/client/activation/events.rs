@@ -155,8 +155,12 @@ impl Events {
         }
     }
 
-    /// Waits for what passes.
-    async fn endure(&mut self, error: ActivationError) -> Result<(), ActivationError> {
+    /// Waits before whatever failed is tried again, here or beside the stream: longer each time, and as long as the
+    /// server asks.
+    ///
+    /// # Errors
+    /// The same, if it does not pass.
+    pub async fn endure(&mut self, error: ActivationError) -> Result<(), ActivationError> {
         let refusal = error.refusal();
         if !error.is_passing() && error.refused() != Some(RefusalKind::TooManyStreams) {
             return Err(error);
