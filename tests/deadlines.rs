@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use handoff_relay::protocol::Role;
 use handoff_relay::protocol::ids::{JoinHash, JoinProof, PublishedKey, ResumeHash, ResumeToken, SessionId};
-use handoff_relay::protocol::limits::{CLOSE_GRACE, TOMBSTONE_GRACE};
+use handoff_relay::protocol::limits::TOMBSTONE_GRACE;
 use handoff_relay::protocol::message::{CancelReason, ClientMessage, ServerMessage};
 use rand::RngExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -39,6 +39,8 @@ const JAMMED: usize = 100;
 /// And so many stop reading without being sent anything.
 const DEAF: usize = 400;
 const ALLOWED_LATENESS: Duration = Duration::from_millis(250);
+/// Time in which files are closed that nobody has any use for.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes that a session may leave for good.
 const LEFT_OF_A_SESSION: usize = 384;
 /// Sessions before the idle memory is measured.
@@ -88,11 +90,25 @@ impl Relay {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
 
-    /// Waits until so few files are open; answers how long it took.
-    async fn open_files_at_most(&self, most: usize, patience: Duration) -> Duration {
+    /// Those that the relay has not closed, whatever their peers did.
+    fn open_connections(&self) -> usize {
+        const LISTENS: &str = "0A";
+        const CLOSED: &str = "0";
+        let port = format!(":{:04X}", self.address.port());
+        let is_open = |line: &&str| {
+            let [_, local, _, state, _, _, _, _, _, inode, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+                panic!("{line}")
+            };
+            local.ends_with(&port) && state != LISTENS && inode != CLOSED
+        };
+        std::fs::read_to_string("/proc/net/tcp").unwrap().lines().filter(is_open).count()
+    }
+
+    /// Waits until so few files, or connections, are open; answers how long it took.
+    async fn until_open(&self, count: fn(&Self) -> usize, most: usize) -> Duration {
         let start = Instant::now();
-        while self.open_files() > most {
-            assert!(start.elapsed() < patience, "{} files are still open", self.open_files());
+        while count(self) > most {
+            assert!(start.elapsed() < PATIENCE, "{} are still open", count(self));
             // The kernel tells nobody when another process closes a file.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -274,7 +290,8 @@ async fn open_many(address: SocketAddr, count: usize, receive_buffer: Option<u32
 
 /// A few sessions from end to end, a hundred at once, and a look at each page of the operators: the idle memory is that
 /// of a relay in use, whose code was read from disk and whose allocator has served a fiftieth of what follows.
-async fn warm_up(address: SocketAddr) {
+async fn warm_up(relay: &Relay) {
+    let address = relay.address;
     for path in ["/healthz", "/readyz", "/metrics", "/version"] {
         get(address, path).await;
     }
@@ -286,7 +303,7 @@ async fn warm_up(address: SocketAddr) {
         leave(session.socket).await;
     }
     // The last connections have their time for the closing handshake.
-    tokio::time::sleep(2 * CLOSE_GRACE).await;
+    relay.until_open(Relay::open_connections, 0).await;
 }
 
 /// Cancels, and reads until the relay has closed the connection.
@@ -309,7 +326,7 @@ async fn every_session_ends_at_its_deadline_and_leaves_nothing_behind() {
     let relay = Relay::start();
     let address = relay.address;
     println!("fresh: {} files, {}", relay.open_files(), relay.memory());
-    warm_up(address).await;
+    warm_up(&relay).await;
     let (idle_files, idle) = (relay.open_files(), relay.memory());
     println!("idle: {idle_files} files, {idle}");
 
@@ -334,7 +351,7 @@ async fn every_session_ends_at_its_deadline_and_leaves_nothing_behind() {
         late.push(task.await.unwrap());
     }
     sleep_until((last_deadline + ALLOWED_LATENESS).into()).await;
-    let slack = relay.open_files_at_most(idle_files, Duration::from_secs(1)).await;
+    let slack = relay.until_open(Relay::open_files, idle_files).await;
     late.sort_by_key(|(_, after_latest)| *after_latest);
     let at = |share: f64| late[((late.len() - 1) as f64 * share) as usize].1;
     println!(

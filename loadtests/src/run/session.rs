@@ -94,7 +94,7 @@ impl Around {
 }
 
 /// A session that there never was. Not by the seed: a relay remembers the sessions of the run before.
-pub(in crate::run) fn fresh() -> SessionId {
+pub(super) fn fresh() -> SessionId {
     SessionId::from_random(rand::random())
 }
 

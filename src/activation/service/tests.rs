@@ -17,18 +17,13 @@ use sms::{
 };
 
 use super::*;
-use crate::activation::device_proof::tests::{device_key, jwk, jws};
+use crate::activation::device_proof::tests::{jwk, jws};
 use crate::activation::flow::Refused;
-use crate::activation::grant::{BadGrant, EnrolmentKeys, EnrolmentSettings, GRANT_TYPE};
-use crate::activation::ids::{DeviceKey, Thumbprint, UserId};
-use crate::activation::personal_pin::PinServer;
-use crate::activation::personal_pin::lock::Locked;
+use crate::activation::grant::GRANT_TYPE;
 use crate::activation::registry::tests::Place;
-use crate::activation::sms::outbox::Outbox;
-use crate::activation::sms::sender::SenderSettings;
 use crate::activation::temporary_pin::TemporaryPin;
 use crate::activation::temporary_pin::send_rules::{Limit, SendRefused};
-use crate::opaque::client::{Login, Registration};
+use crate::opaque::client::Registration;
 
 const START: u64 = 1_800_000_000;
 const TRANSCRIPT: [u8; 32] = [9; 32];

@@ -15,8 +15,6 @@ use handoff_relay::protocol::qr::RelayRef;
 use rand::RngExt as _;
 use rustix::process::Signal;
 
-use super::commands::development;
-use super::postgres::Postgres;
 use super::story::on_file;
 use super::*;
 use crate::handoff::process::{End, Process};

@@ -1,6 +1,8 @@
 //! Who may start an activation: copy grants, of apps and of phones without one.
 
 use super::*;
+use crate::activation::grant::BadGrant;
+use crate::activation::ids::UserId;
 
 pub(super) async fn a_deleted_app_ends_the_copies_that_it_granted(rig: Rig) {
     let (old, new, late) = (Phone::new(), Phone::new(), Phone::new());

@@ -1,6 +1,8 @@
 //! Opening an app with its PIN, locks, and another PIN in its place.
 
 use super::*;
+use crate::activation::personal_pin::lock::Locked;
+use crate::opaque::client::Login;
 
 /// Tries to open the app.
 pub(super) async fn unlock(rig: &Rig, phone: &Phone, app: AppId, pin: &[u8]) -> Result<bool, ServiceError> {

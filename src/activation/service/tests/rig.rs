@@ -6,6 +6,12 @@ use p256::ecdsa::SigningKey;
 use tempfile::NamedTempFile;
 
 use super::*;
+use crate::activation::device_proof::tests::device_key;
+use crate::activation::grant::{EnrolmentKeys, EnrolmentSettings};
+use crate::activation::ids::{DeviceKey, Thumbprint};
+use crate::activation::personal_pin::PinServer;
+use crate::activation::sms::outbox::Outbox;
+use crate::activation::sms::sender::SenderSettings;
 
 /// A phone with a key.
 pub(crate) struct Phone {

@@ -1,6 +1,8 @@
 //! Apps that are copied from another phone, a relative's among them, and apps that are too many.
 
 use super::*;
+use crate::activation::commands::development;
+use crate::activation::postgres::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_is_copied_and_both_are_active_and_the_old_one_hears_of_it() {
